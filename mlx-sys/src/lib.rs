@@ -1,0 +1,11 @@
+//! Raw bindings to mlx-c. Nothing else: the safe layer is `src/mlx` of the `pensieve` package.
+
+#![allow(
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks
+)]
+
+include!(concat!(env!("OUT_DIR"), "/bindings.rs"));

@@ -1,0 +1,7 @@
+//! One thread owns every array; the rest of the program talks to it through a [`Handle`].
+
+mod handle;
+mod request;
+
+pub use handle::{Command, Facts, Handle, Inbox, Submission, SubmitError};
+pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};

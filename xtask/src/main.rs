@@ -1,0 +1,106 @@
+//! The project's chores. `cargo xtask` without arguments lists them.
+
+mod sh;
+mod vendor;
+
+use std::process::{Command, ExitCode};
+
+use sh::{Result, cargo, root, run};
+use vendor::{Extra, vendor};
+
+const HELP: &str = "\
+usage: cargo xtask CHORE
+
+  run [-- ARGS]      build release and run pensieve; a bare text is a prompt, no text prints the help
+  test [ARGS]        every test, as CI runs them; ARGS go to `cargo test`
+  ci                 formatting, lints, docs, tests, and the macOS cross-check
+  vendor [--cuda] [--macos]
+                     fetch what is pinned in vendor/ (the other chores do it for you)
+  bindings           renew mlx-sys/bindings.rs, the committed copy of bindgen's output
+  golden             regenerate tests/golden with mlx-lm in a throw-away environment
+  macos              cross-check and cross-link the release binary for macOS on Apple Silicon
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match chore(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(arguments: &[String]) -> Result {
+    let (name, rest) = match arguments.split_first() {
+        Some((name, rest)) => (name.as_str(), rest),
+        None => ("help", arguments),
+    };
+    match name {
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        "vendor" => vendor_chore(rest),
+        "run" => pensieve(rest),
+        "test" => test(rest),
+        "bindings" => bindings(),
+        other => Err(format!("no chore is called {other:?}\n{HELP}")),
+    }
+}
+
+fn vendor_chore(flags: &[String]) -> Result {
+    let extras: Result<Vec<_>> = flags
+        .iter()
+        .map(|flag| match flag.as_str() {
+            "--cuda" => Ok(Extra::Cuda),
+            "--macos" => Ok(Extra::Macos),
+            other => Err(format!("vendor takes --cuda and --macos, not {other}")),
+        })
+        .collect();
+    vendor(&extras?)
+}
+
+/// Builds release and runs it. A first word that is no subcommand is taken as a prompt.
+fn pensieve(arguments: &[String]) -> Result {
+    const SUBCOMMANDS: [&str; 4] = ["run", "chat", "serve", "help"];
+    vendor(&[])?;
+    let arguments = match arguments.split_first() {
+        Some((dashes, rest)) if dashes == "--" => rest,
+        _ => arguments,
+    };
+    let mut command = cargo();
+    command.args(["run", "--release", "--package", "pensieve", "--"]);
+    match arguments.first().map(String::as_str) {
+        None => command.arg("--help"),
+        Some(first) if SUBCOMMANDS.contains(&first) || first.starts_with('-') => &mut command,
+        Some(_) => command.arg("run"),
+    };
+    run(command.args(arguments))
+}
+
+fn test(arguments: &[String]) -> Result {
+    vendor(&[])?;
+    run(cargo().args(["test", "--workspace"]).args(arguments))
+}
+
+/// Copies bindgen's latest output over the snapshot.
+fn bindings() -> Result {
+    vendor(&[])?;
+    let dir = tempdir()?;
+    run(cargo()
+        .args(["check", "--package", "mlx-sys", "--target-dir"])
+        .arg(&dir))?;
+    let found = sh::output(Command::new("find").arg(&dir).args(["-name", "bindings.rs"]))?;
+    let newest = found.lines().next().ok_or("bindgen wrote no bindings.rs")?;
+    let to = root().join("mlx-sys/bindings.rs");
+    std::fs::copy(newest, &to).map_err(|e| format!("{newest}: {e}"))?;
+    std::fs::remove_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))
+}
+
+fn tempdir() -> Result<std::path::PathBuf> {
+    let dir = root().join("target/xtask");
+    std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    Ok(dir)
+}
