@@ -1,1 +1,7 @@
-fn main(){}
+//! The `pensieve` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pensieve::cli::main()
+}

@@ -29,7 +29,7 @@ pub fn generate(sources: &Path, fetched: &Path) -> Result<(), String> {
         .allowlist_function("_?mlx_.*")
         .allowlist_type("mlx_.*")
         .allowlist_var("MLX_.*")
-        .blocklist_function(".*(float16|complex|graph|dot).*")
+        .blocklist_function(".*(float16|complex|print_graph|to_dot).*")
         .blocklist_type(".*(complex|FILE|off_t|off64_t|IO_).*")
         .default_enum_style(bindgen::EnumVariation::NewType {
             is_bitfield: false,
@@ -54,9 +54,7 @@ pub fn generate(sources: &Path, fetched: &Path) -> Result<(), String> {
 
 /// PyPI's libclang comes without clang's own headers (stddef.h and such); GCC's serve as well.
 fn builtin_headers() -> Vec<String> {
-    let output = Command::new("gcc")
-        .arg("-print-file-name=include")
-        .output();
+    let output = Command::new("gcc").arg("-print-file-name=include").output();
     match output {
         Ok(output) if output.status.success() && cfg!(target_os = "linux") => {
             let dir = String::from_utf8_lossy(&output.stdout).trim().to_string();

@@ -53,7 +53,11 @@ fn a_mac_can_build_mlx_from_source() {
         target_os: "linux",
         ..facts
     };
-    assert!(decide(&elsewhere, all_there).unwrap_err().contains("macOS alone"));
+    assert!(
+        decide(&elsewhere, all_there)
+            .unwrap_err()
+            .contains("macOS alone")
+    );
 }
 
 #[test]
@@ -113,7 +117,10 @@ fn unsupported_targets_name_what_is_supported() {
             ..facts(os, arch)
         };
         let message = decide(&facts, all_there).unwrap_err();
-        assert!(message.contains("Linux") || message.contains("Metal"), "{message}");
+        assert!(
+            message.contains("Linux") || message.contains("Metal"),
+            "{message}"
+        );
     }
 }
 
@@ -134,7 +141,10 @@ fn a_version_mismatch_shows_both_numbers() {
         assert!(message.contains(part), "{message}");
     }
     let message = check_versions("0.32.2", "0.6.9", at).unwrap_err();
-    assert!(message.contains("0.6.9") && message.contains("0.7.0"), "{message}");
+    assert!(
+        message.contains("0.6.9") && message.contains("0.7.0"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub struct Handle {
 pub struct Inbox {
     /// Commands in the order they came.
     pub commands: mpsc::UnboundedReceiver<Command>,
-    /// To be lowered by one for each submission taken up.
+    /// To be lowered by one for each submission taken up or found to be cancelled.
     pub waiting: Arc<AtomicUsize>,
     /// To be cleared when the thread ends or panics.
     pub healthy: Arc<AtomicBool>,
@@ -127,14 +127,21 @@ impl Handle {
         }
         let limit = self.queue_limit;
         self.waiting
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n < limit).then_some(n + 1)
+            })
             .map_err(|_| SubmitError::Full(limit))?;
         let (events, receiver) = mpsc::channel(request.max_tokens + 2);
         let at = Instant::now();
-        let submission = Submission { request, events, at };
-        self.commands
-            .send(Command::Submit(submission))
-            .map_err(|_| SubmitError::Stopped)?;
+        let submission = Submission {
+            request,
+            events,
+            at,
+        };
+        if self.commands.send(Command::Submit(submission)).is_err() {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(SubmitError::Stopped);
+        }
         Ok(receiver)
     }
 
@@ -151,7 +158,10 @@ impl Handle {
         let facts = &self.facts;
         let prompt = &request.prompt;
         if prompt.is_empty() {
-            return invalid("prompt", "the prompt is empty; give at least one token".into());
+            return invalid(
+                "prompt",
+                "the prompt is empty; give at least one token".into(),
+            );
         }
         if let Some(id) = prompt.iter().find(|&&id| id as usize >= facts.vocab_size) {
             let message = format!(
@@ -171,7 +181,10 @@ impl Handle {
         }
         if let Some(n) = request.logprobs.filter(|&n| n > super::MAX_TOP_LOGPROBS) {
             let most = super::MAX_TOP_LOGPROBS;
-            return invalid("logprobs", format!("{n} alternatives asked for, at most {most} are given"));
+            return invalid(
+                "logprobs",
+                format!("{n} alternatives asked for, at most {most} are given"),
+            );
         }
         request
             .params

@@ -2,6 +2,9 @@
 
 mod handle;
 mod request;
+mod sequence;
+mod thread;
 
 pub use handle::{Command, Facts, Handle, Inbox, Submission, SubmitError};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
+pub use thread::{Engine, Options, WeightsMode};

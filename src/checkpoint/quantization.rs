@@ -1,0 +1,241 @@
+//! Which modules' weights are quantized, and how, from `config.json`.
+//!
+//! MLX's form, in `quantization` or `quantization_config`: `group_size`, `bits` and `mode` for all
+//! modules, and beside them exceptions under the modules' paths, `false` for a module left as it
+//! is, or an object of its own three. What such an object leaves out takes the default of its mode,
+//! and its mode the default `affine`: not the values for all modules. mlx-lm reads it so, and mixed
+//! models (mxfp4 experts, affine attention) rely on it.
+//!
+//! This says how a quantized module is quantized. Whether a module is quantized its tensors say
+//! too, by their `scales`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::config::Config;
+use super::error::{CheckpointError, Result};
+
+/// How a group of weights shares a scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// A scale and a bias a group, in the model's dtype.
+    Affine,
+    /// Floats of 4 bits, with a power of two for each 32.
+    Mxfp4,
+    /// Floats of 8 bits, with a power of two for each 32.
+    Mxfp8,
+    /// Floats of 4 bits, with a float of 8 bits for each 16.
+    Nvfp4,
+}
+
+impl Mode {
+    const ALL: [Mode; 4] = [Mode::Affine, Mode::Mxfp4, Mode::Mxfp8, Mode::Nvfp4];
+
+    /// MLX's name, for example `affine`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Affine => "affine",
+            Mode::Mxfp4 => "mxfp4",
+            Mode::Mxfp8 => "mxfp8",
+            Mode::Nvfp4 => "nvfp4",
+        }
+    }
+
+    /// Whether a module has `biases` beside its `scales`.
+    pub fn has_biases(self) -> bool {
+        self == Mode::Affine
+    }
+
+    /// The group sizes that MLX takes, the default first.
+    fn group_sizes(self) -> &'static [usize] {
+        match self {
+            Mode::Affine => &[64, 32, 128],
+            Mode::Mxfp4 | Mode::Mxfp8 => &[32],
+            Mode::Nvfp4 => &[16],
+        }
+    }
+
+    /// The widths in bits that MLX takes, the default first.
+    fn widths(self) -> &'static [usize] {
+        match self {
+            Mode::Affine => &[4, 2, 3, 5, 6, 8],
+            Mode::Mxfp4 | Mode::Nvfp4 => &[4],
+            Mode::Mxfp8 => &[8],
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How one module's weights are quantized; the values fit together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scheme {
+    /// Weights that share a scale, along the last axis.
+    pub group_size: usize,
+    /// Bits of one weight.
+    pub bits: usize,
+    /// What a scale means.
+    pub mode: Mode,
+}
+
+/// The quantization of all of a model's modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quantization {
+    default: Scheme,
+    /// None for a module that is left unquantized.
+    overrides: BTreeMap<String, Option<Scheme>>,
+}
+
+impl Quantization {
+    /// What `config`, the model's whole `config.json`, says; none for a model that is not
+    /// quantized.
+    ///
+    /// Looks at `quantization`, then `quantization_config`, then both in `text_config`.
+    ///
+    /// # Errors
+    /// When a value is not one MLX takes, or the weights are quantized by another method.
+    pub fn new(config: &Config) -> Result<Option<Quantization>> {
+        for config in [config, &config.text()?] {
+            for key in ["quantization", "quantization_config"] {
+                if let Some(object) = config.object(key)? {
+                    return read(config, key, &object).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// How the module at `path`, as the model's files name it, is quantized; none when it is
+    /// explicitly left as it is.
+    pub fn for_path(&self, path: &str) -> Option<Scheme> {
+        self.overrides
+            .get(path)
+            .copied()
+            .unwrap_or(Some(self.default))
+    }
+
+    /// How modules are quantized that have no override.
+    pub fn default_scheme(&self) -> Scheme {
+        self.default
+    }
+
+    /// The modules with an override, by path; none for those left unquantized.
+    pub fn overrides(&self) -> impl Iterator<Item = (&str, Option<Scheme>)> {
+        self.overrides
+            .iter()
+            .map(|(path, scheme)| (path.as_str(), *scheme))
+    }
+}
+
+/// Keys of the values for all modules; every other key is a module's path.
+const SETTINGS: [&str; 3] = ["group_size", "bits", "mode"];
+
+/// Switches of MLX's that, when true, change how a module computes.
+const COMPUTING: [&str; 2] = ["quantize_input", "global_scale"];
+
+fn read(config: &Config, key: &str, object: &Config) -> Result<Quantization> {
+    if let Some(method) = object.str_opt("quant_method")? {
+        return Err(CheckpointError::QuantizationMethod {
+            file: config.file().to_owned(),
+            path: object.path_of("quant_method"),
+            method: method.to_owned(),
+        });
+    }
+    if object.value("group_size").is_none() && object.value("bits").is_none() {
+        return Err(config.invalid(
+            key,
+            "MLX's group_size and bits in it (no other kind of quantization is supported: use an \
+             MLX conversion of this model)",
+        ));
+    }
+    object.usize("group_size")?;
+    object.usize("bits")?;
+    let default = scheme(object)?;
+
+    let mut overrides = BTreeMap::new();
+    for path in object.keys().filter(|key| !SETTINGS.contains(key)) {
+        if COMPUTING.contains(&path) {
+            check_off(object, path)?;
+            continue;
+        }
+        let scheme = match object.value(path) {
+            None | Some(Value::Bool(false)) => None,
+            Some(Value::Bool(true)) => Some(default),
+            Some(Value::Object(_)) => object.object(path)?.as_ref().map(own_scheme).transpose()?,
+            Some(_) => {
+                return Err(object.invalid(
+                    path,
+                    "false, or an object of group_size and bits for this module",
+                ));
+            }
+        };
+        overrides.insert(path.to_owned(), scheme);
+    }
+    Ok(Quantization { default, overrides })
+}
+
+/// A module's own values, and nothing that would change how it computes.
+fn own_scheme(own: &Config) -> Result<Scheme> {
+    for key in own.keys().filter(|key| !SETTINGS.contains(key)) {
+        check_off(own, key)?;
+    }
+    scheme(own)
+}
+
+/// Refuses a setting that has no meaning here, unless it is false or `null`.
+fn check_off(object: &Config, key: &str) -> Result<()> {
+    match object.value(key) {
+        None | Some(Value::Bool(false)) => Ok(()),
+        Some(_) => {
+            let known = SETTINGS.join(", ");
+            Err(object.invalid(
+                key,
+                format!("false, or not there: only {known} are supported"),
+            ))
+        }
+    }
+}
+
+fn scheme(object: &Config) -> Result<Scheme> {
+    let mode = match object.str_opt("mode")? {
+        None => Mode::Affine,
+        Some(name) => Mode::ALL
+            .into_iter()
+            .find(|mode| mode.name() == name)
+            .ok_or_else(|| {
+                let names = Mode::ALL.map(Mode::name).join(", ");
+                object.invalid("mode", format!("one of {names}"))
+            })?,
+    };
+    Ok(Scheme {
+        group_size: one_of(object, "group_size", mode, mode.group_sizes())?,
+        bits: one_of(object, "bits", mode, mode.widths())?,
+        mode,
+    })
+}
+
+/// The value of `key`, which must be among `accepted`; the first of these where it is absent.
+fn one_of(object: &Config, key: &str, mode: Mode, accepted: &[usize]) -> Result<usize> {
+    let found = object.usize_opt(key)?.unwrap_or(accepted[0]);
+    if accepted.contains(&found) {
+        return Ok(found);
+    }
+    let mut sorted = accepted.to_vec();
+    sorted.sort_unstable();
+    let sorted = sorted
+        .iter()
+        .map(usize::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    Err(object.invalid(key, format!("{sorted} for mode {mode}")))
+}
+
+#[cfg(test)]
+#[path = "quantization_tests.rs"]
+mod tests;

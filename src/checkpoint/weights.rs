@@ -1,0 +1,384 @@
+//! The weights cursor: a model asks for its tensors by path, and every one is checked.
+//!
+//! Invariants: a tensor has exactly the shape the model asked for; at the end every tensor of the
+//! checkpoint was asked for. No weight is ever made up. Each matrix is evaluated as it is loaded,
+//! so that loading needs the memory of the result and of one matrix more.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
+use super::index::Tensor;
+use super::quantization::Scheme;
+use super::{CheckpointError, Quantization, Shards};
+use crate::mlx::{self, Array, Dtype, QuantMode, Quantized, dequantize};
+use crate::nn::{Embedding, Linear, RmsNorm};
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The files are wrong.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor that the model needs is not there.
+    #[error(
+        "the checkpoint has no tensor {name}, which this architecture needs{near}; \
+         check that config.json belongs to these weights"
+    )]
+    Missing {
+        /// The tensor's full name.
+        name: String,
+        /// Names that look like it, as the end of a sentence.
+        near: String,
+    },
+    /// A tensor has another shape than the model needs.
+    #[error(
+        "tensor {name} has shape {found:?}, expected {expected:?} by config.json; \
+         check that config.json belongs to these weights"
+    )]
+    Shape {
+        /// The tensor's full name.
+        name: String,
+        /// Its shape in the checkpoint.
+        found: Vec<usize>,
+        /// The shape that the configuration asks for.
+        expected: Vec<usize>,
+    },
+    /// A tensor has a type that weights cannot have.
+    #[error("tensor {name} is {found}, expected {expected}")]
+    Type {
+        /// The tensor's full name.
+        name: String,
+        /// Its type in the checkpoint.
+        found: &'static str,
+        /// The types that can be used.
+        expected: &'static str,
+    },
+    /// Tensors that no part of the model asked for.
+    #[error(
+        "the checkpoint has {count} tensors that this architecture does not use, such as {examples}; \
+         check that config.json belongs to these weights"
+    )]
+    Unused {
+        /// How many.
+        count: usize,
+        /// A few of their names.
+        examples: String,
+    },
+    /// The checkpoint is fine but asks for what is not supported.
+    #[error("{0}")]
+    Unsupported(String),
+    /// MLX failed.
+    #[error(transparent)]
+    Mlx(#[from] mlx::Error),
+}
+
+/// What loading returns.
+pub type LoadResult<T> = std::result::Result<T, LoadError>;
+
+/// What becomes of the weights on their way into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightsAs {
+    /// As they are stored, packed ones included.
+    Stored,
+    /// Unpacked and cast to this type.
+    Dense(Dtype),
+}
+
+/// A checkpoint being loaded.
+pub struct Weights<'a> {
+    shards: &'a Shards,
+    quantization: Option<&'a Quantization>,
+    weights_as: WeightsAs,
+    used: RefCell<BTreeSet<String>>,
+    ignored: fn(&str) -> bool,
+    loaded: Cell<u64>,
+    progress: &'a dyn Fn(u64, u64),
+}
+
+impl<'a> Weights<'a> {
+    /// Starts loading. `progress` is told the bytes read so far and in all.
+    pub fn new(
+        shards: &'a Shards,
+        quantization: Option<&'a Quantization>,
+        weights_as: WeightsAs,
+        progress: &'a dyn Fn(u64, u64),
+    ) -> Self {
+        Self {
+            shards,
+            quantization,
+            weights_as,
+            used: RefCell::default(),
+            ignored: |_| false,
+            loaded: Cell::new(0),
+            progress,
+        }
+    }
+
+    /// Names tensors that some converters leave in and this architecture never uses.
+    pub fn ignoring(&mut self, ignored: fn(&str) -> bool) {
+        self.ignored = ignored;
+    }
+
+    /// The top of the tree of names.
+    pub fn root(&self) -> Cursor<'_> {
+        Cursor {
+            weights: self,
+            path: String::new(),
+        }
+    }
+
+    /// Whether the checkpoint has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.shards.get(name).is_some()
+    }
+
+    /// To be called when the model is complete.
+    ///
+    /// # Errors
+    /// If a tensor was left over.
+    pub fn finish(self) -> LoadResult<()> {
+        let used = self.used.borrow();
+        let left: Vec<&str> = self
+            .shards
+            .names()
+            .filter(|name| !used.contains(*name) && !(self.ignored)(name))
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(LoadError::Unused {
+            count: left.len(),
+            examples: left[..left.len().min(3)].join(", "),
+        })
+    }
+
+    fn tensor(&self, name: &str) -> LoadResult<Tensor<'_>> {
+        let Some(tensor) = self.shards.get(name) else {
+            return Err(LoadError::Missing {
+                name: name.into(),
+                near: self.near_misses(name),
+            });
+        };
+        if self.used.borrow_mut().insert(name.to_string()) {
+            self.loaded
+                .set(self.loaded.get() + tensor.bytes.len() as u64);
+            (self.progress)(self.loaded.get(), self.shards.total_bytes());
+        }
+        Ok(tensor)
+    }
+
+    /// Up to three names that share the longest ending or beginning with the missing one.
+    fn near_misses(&self, name: &str) -> String {
+        let likeness = |other: &str| {
+            let same =
+                |a: &mut dyn Iterator<Item = (u8, u8)>| a.take_while(|(x, y)| x == y).count();
+            let front = same(&mut name.bytes().zip(other.bytes()));
+            let back = same(&mut name.bytes().rev().zip(other.bytes().rev()));
+            front + back
+        };
+        let mut names: Vec<&str> = self.shards.names().collect();
+        names.sort_by_key(|other| std::cmp::Reverse(likeness(other)));
+        names.retain(|other| likeness(other) * 3 >= name.len() * 2);
+        names.truncate(3);
+        match names.as_slice() {
+            [] => String::new(),
+            near => format!("; it has {}", near.join(", ")),
+        }
+    }
+}
+
+/// A place in the tree of names, such as `model.layers.3.mlp`.
+#[derive(Clone)]
+pub struct Cursor<'w> {
+    weights: &'w Weights<'w>,
+    path: String,
+}
+
+impl Cursor<'_> {
+    /// One step down; `name` may have dots.
+    pub fn at(&self, name: &str) -> Self {
+        Self {
+            weights: self.weights,
+            path: self.name(name),
+        }
+    }
+
+    /// One step down, to a numbered child.
+    pub fn index(&self, name: &str, i: usize) -> Self {
+        self.at(&format!("{name}.{i}"))
+    }
+
+    fn name(&self, last: &str) -> String {
+        match self.path.as_str() {
+            "" => last.to_string(),
+            path => format!("{path}.{last}"),
+        }
+    }
+
+    /// A tensor of exactly this shape, in the type that the load asks for.
+    pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
+        let array = self.raw(last, Some(shape))?;
+        if !array.dtype().is_float() {
+            return Err(LoadError::Type {
+                name: self.name(last),
+                found: array.dtype().name(),
+                expected: "float32, float16 or bfloat16",
+            });
+        }
+        let array = match self.weights.weights_as {
+            WeightsAs::Stored => array,
+            WeightsAs::Dense(dtype) => array.astype(dtype)?,
+        };
+        array.eval()?;
+        Ok(array)
+    }
+
+    /// A tensor as it is stored.
+    fn raw(&self, last: &str, expected: Option<&[usize]>) -> LoadResult<Array> {
+        let name = self.name(last);
+        let tensor = self.weights.tensor(&name)?;
+        if let Some(expected) = expected.filter(|&expected| expected != tensor.shape) {
+            return Err(LoadError::Shape {
+                name,
+                found: tensor.shape.to_vec(),
+                expected: expected.to_vec(),
+            });
+        }
+        let Some(dtype) = tensor.dtype.array_dtype() else {
+            return Err(LoadError::Type {
+                name,
+                found: tensor.dtype.name(),
+                expected: "F32, F16, BF16, U32 or U8",
+            });
+        };
+        // A validated header has dimensions that fit.
+        let shape: Vec<i32> = tensor.shape.iter().map(|&d| d as i32).collect();
+        Ok(Array::from_bytes(tensor.bytes, &shape, dtype)?)
+    }
+
+    /// A weight matrix `[out, in]` under this path, packed or not; the bias is separate.
+    fn matrix(&self, out: usize, inner: usize) -> LoadResult<Linear> {
+        if !self.weights.has(&self.name("scales")) {
+            let weight = self.tensor("weight", &[out, inner])?;
+            return Ok(Linear::Dense { weight, bias: None });
+        }
+        let scheme = self.scheme()?;
+        let packed = self.quantized(scheme, out, inner)?;
+        Ok(match self.weights.weights_as {
+            WeightsAs::Stored => Linear::Quant {
+                weight: packed,
+                bias: None,
+            },
+            WeightsAs::Dense(dtype) => {
+                let weight = unpack(packed, dtype)?;
+                Linear::Dense { weight, bias: None }
+            }
+        })
+    }
+
+    fn scheme(&self) -> LoadResult<Scheme> {
+        let scheme = match self.weights.quantization {
+            Some(quantization) => quantization.for_path(&self.path),
+            None => None,
+        };
+        scheme.ok_or_else(|| {
+            LoadError::Unsupported(format!(
+                "{} has quantized weights, but config.json does not say how they are quantized: \
+                 expected `quantization` with group_size and bits",
+                self.path
+            ))
+        })
+    }
+
+    fn quantized(&self, scheme: Scheme, out: usize, inner: usize) -> LoadResult<Quantized> {
+        let groups = inner / scheme.group_size.max(1);
+        let words = inner * scheme.bits / 32;
+        let weight = self.raw("weight", Some(&[out, words]))?;
+        let mut scales = self.raw("scales", Some(&[out, groups]))?;
+        let mut biases = match scheme.mode.has_biases() {
+            true => Some(self.raw("biases", Some(&[out, groups]))?),
+            false => None,
+        };
+        // Cast before unpacking, so that unpacking is not rounded to a shorter type.
+        if let (WeightsAs::Dense(dtype), Some(b)) = (self.weights.weights_as, &biases) {
+            scales = scales.astype(dtype)?;
+            biases = Some(b.astype(dtype)?);
+        }
+        let packed = Quantized {
+            weight,
+            scales,
+            biases,
+            group_size: scheme.group_size as i32,
+            bits: scheme.bits as i32,
+            mode: QuantMode::from(scheme.mode),
+        };
+        let parts = [
+            Some(&packed.weight),
+            Some(&packed.scales),
+            packed.biases.as_ref(),
+        ];
+        mlx::eval(&parts.into_iter().flatten().collect::<Vec<_>>())?;
+        Ok(packed)
+    }
+
+    /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
+    pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
+        let here = self.at(name);
+        let linear = here.matrix(out, inner)?;
+        match bias {
+            true => Ok(linear.with_bias(here.tensor("bias", &[out])?)),
+            false => Ok(linear),
+        }
+    }
+
+    /// An embedding `name` of `vocab` rows of `d_model` features.
+    pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
+        Ok(Embedding::new(self.at(name).matrix(vocab, d_model)?))
+    }
+
+    /// A root-mean-square norm `name` over `d` features.
+    pub fn rms_norm(&self, name: &str, d: usize, eps: f32) -> LoadResult<RmsNorm> {
+        let weight = self.at(name).tensor("weight", &[d])?;
+        Ok(RmsNorm::new(weight, eps))
+    }
+}
+
+fn unpack(packed: Quantized, dtype: Dtype) -> LoadResult<Array> {
+    let weight = dequantize(&packed, dtype)?;
+    weight.eval()?;
+    Ok(weight)
+}
+
+impl super::Dtype {
+    /// The element type of an array that holds such a tensor, if MLX has one.
+    fn array_dtype(self) -> Option<Dtype> {
+        use super::Dtype as Stored;
+        Some(match self {
+            Stored::Bool => Dtype::Bool,
+            Stored::U8 => Dtype::Uint8,
+            Stored::I8 => Dtype::Int8,
+            Stored::U16 => Dtype::Uint16,
+            Stored::I16 => Dtype::Int16,
+            Stored::U32 => Dtype::Uint32,
+            Stored::I32 => Dtype::Int32,
+            Stored::U64 => Dtype::Uint64,
+            Stored::I64 => Dtype::Int64,
+            Stored::F16 => Dtype::Float16,
+            Stored::BF16 => Dtype::Bfloat16,
+            Stored::F32 => Dtype::Float32,
+            _ => return None,
+        })
+    }
+}
+
+impl From<super::quantization::Mode> for QuantMode {
+    fn from(mode: super::quantization::Mode) -> Self {
+        use super::quantization::Mode;
+        match mode {
+            Mode::Affine => QuantMode::Affine,
+            Mode::Mxfp4 => QuantMode::Mxfp4,
+            Mode::Mxfp8 => QuantMode::Mxfp8,
+            Mode::Nvfp4 => QuantMode::Nvfp4,
+        }
+    }
+}

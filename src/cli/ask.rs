@@ -1,0 +1,169 @@
+//! One question to the engine: from messages to text, with the measurements.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::Receiver;
+
+use super::args::Answer;
+use super::model::Opened;
+use super::{Done, Failure};
+use crate::engine::{Event, FinishReason, Request, Stats};
+use crate::sample::Params;
+use crate::text::{Chat, TextStream};
+
+/// What an answer cost and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `stop`, `length` or `cancelled`.
+    pub reason: &'static str,
+    /// The engine's measurements; what is known of them if the answer was cut short.
+    pub stats: Stats,
+}
+
+/// A request under way, and its text so far.
+pub struct Asked {
+    /// The engine's events.
+    pub events: Receiver<Event>,
+    stream: TextStream,
+    /// Tokens received.
+    n_tokens: usize,
+    prompt_tokens: usize,
+}
+
+/// What came of one event.
+pub enum Heard {
+    /// More text, perhaps empty.
+    Text(String),
+    /// The last text, and the end.
+    End(String, Outcome),
+}
+
+/// The prompt's tokens for a dialogue.
+pub fn encode_chat(opened: &Opened, args: &Answer, messages: &[Value]) -> Done<Vec<u32>> {
+    let mut messages = messages.to_vec();
+    if let Some(system) = &args.system_prompt {
+        messages.insert(0, json!({"role": "system", "content": system}));
+    }
+    let chat = Chat {
+        messages,
+        add_generation_prompt: true,
+        extra: template_variables(args)?,
+        ..Chat::default()
+    };
+    let encoded = opened.text.encode_chat(&chat);
+    encoded.map_err(|e| Failure::Input(e.to_string()))
+}
+
+fn template_variables(args: &Answer) -> Done<Map<String, Value>> {
+    let Some(text) = &args.chat_template_config else {
+        return Ok(Map::new());
+    };
+    serde_json::from_str(text)
+        .map_err(|e| Failure::Usage(format!("--chat-template-config is not a JSON object: {e}")))
+}
+
+impl Asked {
+    /// Submits a prompt.
+    pub fn new(opened: &Opened, args: &Answer, params: Params, prompt: Vec<u32>) -> Done<Self> {
+        let prompt_tokens = prompt.len();
+        let request = Request {
+            prompt,
+            params,
+            max_tokens: args.max_tokens,
+            stop_ids: opened.text.tokenizer().eos_token_id().into_iter().collect(),
+            logprobs: None,
+            prompt_logprobs: false,
+        };
+        let events = opened.engine.handle.submit(request);
+        Ok(Self {
+            events: events.map_err(|e| Failure::Input(e.to_string()))?,
+            stream: opened.text.stream(args.stop.clone()),
+            n_tokens: 0,
+            prompt_tokens,
+        })
+    }
+
+    /// Turns an event into text; `None` is a channel that closed before the end.
+    pub fn hear(&mut self, event: Option<Event>) -> Done<Heard> {
+        match event {
+            Some(Event::Prompt(_)) => Ok(Heard::Text(String::new())),
+            Some(Event::Token { id, .. }) => {
+                self.n_tokens += 1;
+                let piece = self.stream.push(id);
+                match piece.stopped {
+                    false => Ok(Heard::Text(piece.text)),
+                    true => Ok(Heard::End(piece.text, self.cut_short("stop"))),
+                }
+            }
+            Some(Event::Finished { reason, stats }) => {
+                let reason = match reason {
+                    FinishReason::Stop => "stop",
+                    FinishReason::Length => "length",
+                };
+                Ok(Heard::End(self.stream.finish(), Outcome { reason, stats }))
+            }
+            Some(Event::Failed(message)) => Err(Failure::Work(message)),
+            None => Err(Failure::Engine(
+                "the engine ended before the answer did".into(),
+            )),
+        }
+    }
+
+    /// The outcome of an answer that the engine did not end itself.
+    pub fn cut_short(&self, reason: &'static str) -> Outcome {
+        let stats = Stats {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.n_tokens,
+            ..Stats::default()
+        };
+        Outcome { reason, stats }
+    }
+}
+
+/// Writes text to standard output at once.
+pub fn print(text: &str) -> Done {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Failure::Work(format!("cannot write to standard output: {e}")))
+}
+
+impl Outcome {
+    /// Prompt tokens a second until the first token was known.
+    pub fn prefill_rate(&self) -> f64 {
+        rate(self.stats.prompt_tokens, self.stats.prefill)
+    }
+
+    /// Tokens a second after the first.
+    pub fn decode_rate(&self) -> f64 {
+        rate(
+            self.stats.completion_tokens.saturating_sub(1),
+            self.stats.decode,
+        )
+    }
+
+    /// One line for a person.
+    pub fn summary(&self, load_seconds: f64) -> String {
+        let stats = &self.stats;
+        format!(
+            "load {load_seconds:.2} s | first token {:.0} ms | prompt {} tokens, {:.0} tokens/s | \
+             answer {} tokens, {:.1} tokens/s | peak memory {:.0} MB | {}",
+            (stats.queued + stats.prefill) * 1e3,
+            stats.prompt_tokens,
+            self.prefill_rate(),
+            stats.completion_tokens,
+            self.decode_rate(),
+            stats.peak_memory as f64 / 1e6,
+            self.reason,
+        )
+    }
+}
+
+fn rate(n: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        n as f64 / seconds
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,48 @@
+//! The command line: one file a subcommand, raw arguments (`args`) apart from what they mean.
+//!
+//! Answers go to standard output, everything else to standard error.
+
+mod args;
+mod ask;
+mod chat;
+mod exit;
+mod model;
+mod run;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use exit::Failure;
+
+/// Parses the command line, does what it says, and returns the exit code.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let default_level = match &args.command {
+        Command::Serve(_) => "info",
+        _ => "warn",
+    };
+    log_to_stderr(args.log_level.as_deref().unwrap_or(default_level));
+    let done = match args.command {
+        Command::Run(args) => run::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Serve(args) => serve::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// What subcommands return.
+type Done<T = ()> = Result<T, Failure>;

@@ -1,0 +1,168 @@
+//! From `--model` to a running engine and its text side.
+
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::args::{Answer, Model};
+use super::{Done, Failure};
+use crate::builtin;
+use crate::checkpoint::{GenerationConfig, Source};
+use crate::engine::{Engine, Options};
+use crate::sample::Params;
+use crate::text::Text;
+
+/// A loaded model.
+pub struct Opened {
+    /// The engine that runs it.
+    pub engine: Engine,
+    /// Its tokenizer and chat template.
+    pub text: Text,
+}
+
+/// Finds and loads the model, with a progress bar on a terminal. `queue_limit` and `max_running`
+/// are those of [`Options`]; `name` is what it is served under.
+pub fn open(
+    args: &Model,
+    name: Option<String>,
+    queue_limit: usize,
+    max_running: usize,
+) -> Done<Opened> {
+    let (source, own_name) = find(args)?;
+    let text = Text::open(|file| source.read(file))
+        .map_err(|e| Failure::Model(format!("{}: {e}", source.label())))?;
+    if args.prefill_step_size == 0 {
+        return Err(Failure::Usage(
+            "--prefill-step-size must be at least 1".into(),
+        ));
+    }
+    let options = Options {
+        id: name.unwrap_or(own_name),
+        device: args.device.device(),
+        weights: args.weights.mode(),
+        prefill_chunk: args.prefill_step_size,
+        context_length: args.context_length,
+        queue_limit,
+        max_running,
+    };
+    let bar = progress_bar();
+    let report = {
+        let bar = bar.clone();
+        move |done: u64, total: u64| {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    };
+    let engine = Engine::start(source.clone(), options, report);
+    bar.finish_and_clear();
+    let engine =
+        engine.map_err(|e| Failure::Model(format!("cannot load {}: {e}", source.label())))?;
+    check_vocabulary(&engine, &text)?;
+    Ok(Opened { engine, text })
+}
+
+/// The place of the model's files, and its name.
+fn find(args: &Model) -> Done<(Source, String)> {
+    if let Some(name) = args.model.strip_prefix("builtin:") {
+        let source = builtin::source(name).ok_or_else(|| {
+            let known = match builtin::source("tiny") {
+                Some(_) => "builtin:tiny is",
+                None => "none is: this binary was built without the feature `builtin-model`",
+            };
+            Failure::Model(format!("there is no built-in model {name:?}; {known}"))
+        })?;
+        return Ok((source, format!("pensieve-{name}")));
+    }
+    let directory = args.directory();
+    if !directory.is_dir() {
+        return Err(Failure::Model(format!(
+            "{} is not a directory; --model takes a directory with config.json, *.safetensors and \
+             tokenizer.json, or builtin:tiny",
+            directory.display()
+        )));
+    }
+    let name = name_of(&directory);
+    Ok((Source::Directory(directory), name))
+}
+
+/// The directory's own name, also for `.` and paths that end in `..`.
+fn name_of(directory: &Path) -> String {
+    let whole = directory.canonicalize();
+    let path = whole.as_deref().unwrap_or(directory);
+    match path.file_name() {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => "model".into(),
+    }
+}
+
+/// A tokenizer may have fewer ids than the model has rows, never more.
+fn check_vocabulary(engine: &Engine, text: &Text) -> Done {
+    let (rows, ids) = (
+        engine.handle.facts().vocab_size,
+        text.tokenizer().vocab_size(),
+    );
+    if ids > rows {
+        tracing::warn!(
+            "tokenizer.json has {ids} tokens, but the model has {rows} rows; prompts with the \
+             others will be refused"
+        );
+    }
+    Ok(())
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+    );
+    let bar = ProgressBar::new(0);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// The sampling parameters: the command line's, else the model's own, else greedy.
+pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
+    let own = defaults(generation);
+    let params = Params {
+        temperature: args.temp.unwrap_or(own.temperature),
+        top_p: args.top_p.unwrap_or(own.top_p),
+        top_k: args.top_k.unwrap_or(own.top_k),
+        min_p: args.min_p.unwrap_or(own.min_p),
+        seed: args.seed.unwrap_or_else(random_seed),
+    };
+    match params.check() {
+        Ok(()) => Ok(params),
+        Err((_, message)) => Err(Failure::Usage(message)),
+    }
+}
+
+/// What the model's makers recommend; greedy where they say nothing or `do_sample` is false.
+pub fn defaults(generation: &GenerationConfig) -> Params {
+    let greedy = Params::default();
+    if generation.do_sample == Some(false) {
+        return greedy;
+    }
+    Params {
+        temperature: generation
+            .temperature
+            .unwrap_or(match generation.do_sample {
+                Some(true) => 1.0,
+                _ => greedy.temperature,
+            }),
+        top_p: generation
+            .top_p
+            .filter(|p| *p > 0.0)
+            .unwrap_or(greedy.top_p),
+        top_k: generation.top_k.map_or(greedy.top_k, |k| k as u32),
+        min_p: generation.min_p.unwrap_or(greedy.min_p),
+        seed: 0,
+    }
+}
+
+/// A seed nobody chose.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // The standard library's hasher is keyed with the system's randomness.
+    RandomState::new().hash_one(std::process::id())
+}

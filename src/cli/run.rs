@@ -1,0 +1,100 @@
+//! `pensieve run`: one prompt, one answer.
+
+use std::io::{IsTerminal, Read};
+
+use serde_json::json;
+
+use super::args::Run;
+use super::ask::{Asked, Heard, encode_chat, print};
+use super::model::{self, Opened};
+use super::{Done, Failure};
+
+/// Runs the subcommand.
+pub fn run(args: Run) -> Done {
+    let prompt = prompt(args.prompt.as_deref())?;
+    let opened = model::open(&args.model, None, 1, 1)?;
+    let params = model::params(&args.answer, &opened.engine.generation)?;
+    let tokens = encode(&opened, &args, &prompt)?;
+    let seed = params.seed;
+    let mut asked = Asked::new(&opened, &args.answer, params, tokens)?;
+    let mut answer = String::new();
+    let outcome = loop {
+        let event = asked.events.blocking_recv();
+        let (text, end) = match asked.hear(event)? {
+            Heard::Text(text) => (text, None),
+            Heard::End(text, outcome) => (text, Some(outcome)),
+        };
+        match args.json {
+            true => answer.push_str(&text),
+            false => print(&text)?,
+        }
+        if let Some(outcome) = end {
+            break outcome;
+        }
+    };
+    let facts = opened.engine.handle.facts();
+    if args.json {
+        let stats = &outcome.stats;
+        let object = json!({
+            "text": answer,
+            "finish_reason": outcome.reason,
+            "model": facts.id,
+            "seed": seed,
+            "prompt_tokens": stats.prompt_tokens,
+            "completion_tokens": stats.completion_tokens,
+            "load_seconds": facts.load_seconds,
+            "first_token_seconds": stats.queued + stats.prefill,
+            "prefill_tokens_per_second": outcome.prefill_rate(),
+            "decode_tokens_per_second": outcome.decode_rate(),
+            "peak_memory_bytes": stats.peak_memory,
+            "weight_bytes": facts.weight_bytes,
+        });
+        return print(&format!("{object}\n"));
+    }
+    print("\n")?;
+    if !args.quiet {
+        eprintln!("{}", outcome.summary(facts.load_seconds));
+    }
+    Ok(())
+}
+
+/// The prompt given, or what standard input holds.
+fn prompt(given: Option<&str>) -> Done<String> {
+    let prompt = match given {
+        Some(text) if text != "-" => text.to_string(),
+        None if std::io::stdin().is_terminal() => {
+            return Err(Failure::Usage(
+                "no prompt: give one, as in `pensieve run \"Hello\"`, or pipe it in".into(),
+            ));
+        }
+        _ => {
+            let mut bytes = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut bytes)
+                .map_err(|e| Failure::Input(format!("cannot read standard input: {e}")))?;
+            String::from_utf8(bytes).map_err(|e| {
+                Failure::Input(format!("the prompt on standard input is not UTF-8: {e}"))
+            })?
+        }
+    };
+    match prompt.trim().is_empty() {
+        true => Err(Failure::Input("the prompt is empty".into())),
+        false => Ok(prompt),
+    }
+}
+
+fn encode(opened: &Opened, args: &Run, prompt: &str) -> Done<Vec<u32>> {
+    if args.ignore_chat_template || !opened.text.has_template() {
+        if args.answer.system_prompt.is_some() || args.answer.chat_template_config.is_some() {
+            return Err(Failure::Usage(
+                "--system-prompt and --chat-template-config need a chat template, which is not \
+                 used here"
+                    .into(),
+            ));
+        }
+        let encoded = opened.text.tokenizer().encode(prompt, true);
+        return encoded.map_err(|e| Failure::Input(e.to_string()));
+    }
+    let message = json!({"role": "user", "content": prompt});
+    encode_chat(opened, &args.answer, &[message])
+}

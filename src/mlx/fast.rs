@@ -1,0 +1,101 @@
+//! MLX's fused operations.
+
+use super::ops::op;
+use super::{Array, Result};
+
+/// No array, where mlx-c takes one or none.
+pub(super) fn none() -> mlx_sys::mlx_array {
+    mlx_sys::mlx_array {
+        ctx: std::ptr::null_mut(),
+    }
+}
+
+/// Root-mean-square norm over the last axis, times `weight` (Zhang and Sennrich, 2019).
+#[track_caller]
+pub fn rms_norm(x: &Array, weight: &Array, eps: f32) -> Result<Array> {
+    op!(
+        "rms_norm",
+        [x, weight],
+        mlx_fast_rms_norm(x.raw(), weight.raw(), eps)
+    )
+}
+
+/// Where the angles of a rotary embedding come from.
+#[derive(Clone, Debug)]
+pub enum RopeFreqs {
+    /// `base^(2i / dims)`, computed in the kernel.
+    Base(f32),
+    /// These wavelengths over 2π, float32 of shape `[dims / 2]`.
+    Table(Array),
+}
+
+/// Rotary position embedding (Su et al., 2021) of `x [B, H, L, D]` in its first `dims` features.
+///
+/// Positions are `offset, offset + 1, …`, each multiplied by `scale`. `traditional` rotates
+/// neighbours; otherwise feature i goes with i + dims/2.
+#[track_caller]
+pub fn rope(
+    x: &Array,
+    dims: i32,
+    traditional: bool,
+    freqs: &RopeFreqs,
+    scale: f32,
+    offset: i32,
+) -> Result<Array> {
+    let (base, table) = match freqs {
+        RopeFreqs::Base(base) => (Some(*base), none()),
+        RopeFreqs::Table(table) => (None, table.raw()),
+    };
+    let base = mlx_sys::mlx_optional_float {
+        value: base.unwrap_or(0.0),
+        has_value: base.is_some(),
+    };
+    op!(
+        "rope",
+        [x],
+        mlx_fast_rope(x.raw(), dims, traditional, base, scale, offset, table)
+    )
+}
+
+/// Which keys a query may see.
+#[derive(Clone, Copy, Debug)]
+pub enum Mask<'a> {
+    /// Every key.
+    None,
+    /// The keys up to its own place, where the last query stands at the last key.
+    Causal,
+    /// Those where a boolean array that broadcasts to `[B, H, L, S]` is true.
+    Array(&'a Array),
+}
+
+/// Attention of `queries [B, H, L, D]` to `keys [B, K, S, D]` and `values [B, K, S, V]`, where H is
+/// a multiple of K. Softmax runs in float32.
+#[track_caller]
+pub fn scaled_dot_product_attention(
+    queries: &Array,
+    keys: &Array,
+    values: &Array,
+    scale: f32,
+    mask: Mask,
+) -> Result<Array> {
+    // mlx-c builds a std::string from the mode: it must not be null.
+    let (mode, array) = match mask {
+        Mask::None => (c"", none()),
+        Mask::Causal => (c"causal", none()),
+        Mask::Array(array) => (c"array", array.raw()),
+    };
+    op!(
+        "scaled_dot_product_attention",
+        [queries, keys, values],
+        mlx_fast_scaled_dot_product_attention(
+            queries.raw(),
+            keys.raw(),
+            values.raw(),
+            scale,
+            mode.as_ptr(),
+            array,
+            none(),
+            false,
+        )
+    )
+}

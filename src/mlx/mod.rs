@@ -1,0 +1,37 @@
+//! The safe layer over mlx-c: arrays, the operations inference needs, and evaluation.
+//!
+//! Invariants, on which the rest of the program relies:
+//! * An [`Array`] always holds a live handle, and never leaves its thread (`!Send + !Sync`).
+//! * Every return code is checked; a failure carries the operation, its inputs' shapes, the caller's
+//!   place and MLX's own message.
+//! * Operations run on the stream of the thread's [`Runtime`]; without one they are an error.
+//! * Nothing is read from an array before it is evaluated, nor as another type than its own.
+//!
+//! Operations keep MLX's names, so MLX's documentation is theirs. `unsafe` and `mlx_sys::` occur in
+//! this folder alone.
+
+mod array;
+mod compile;
+mod dtype;
+mod error;
+mod eval;
+mod fast;
+mod memory;
+mod ops;
+mod quant;
+mod random;
+mod runtime;
+mod shape;
+
+pub use array::{Array, Element};
+pub use compile::Compiled;
+pub use dtype::Dtype;
+pub use error::{Error, Result};
+pub use eval::{async_eval, eval};
+pub use fast::{Mask, RopeFreqs, rms_norm, rope, scaled_dot_product_attention};
+pub use memory::{MemoryReport, clear_cache, memory, reset_peak_memory};
+pub use quant::{QuantMode, Quantized, dequantize, quantize, quantized_matmul};
+pub use runtime::{Device, Runtime, current_device, stream_count, version};
+
+#[cfg(test)]
+mod tests;

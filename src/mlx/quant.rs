@@ -1,0 +1,182 @@
+//! Quantized weights: MLX's packed formats.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use super::error::check;
+use super::fast::none;
+use super::ops::op;
+use super::runtime::stream;
+use super::shape::ArrayVec;
+use super::{Array, Dtype, Error, Result};
+
+/// How groups of weights are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QuantMode {
+    /// `w = scale * q + bias` for each group; scales and biases in the weights' type.
+    Affine,
+    /// 4-bit floats, one shared exponent for 32 (OCP MX).
+    Mxfp4,
+    /// 8-bit floats, one shared exponent for 32 (OCP MX).
+    Mxfp8,
+    /// 4-bit floats, one 8-bit float scale for 16 (NVIDIA).
+    Nvfp4,
+}
+
+impl QuantMode {
+    /// MLX's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            QuantMode::Affine => "affine",
+            QuantMode::Mxfp4 => "mxfp4",
+            QuantMode::Mxfp8 => "mxfp8",
+            QuantMode::Nvfp4 => "nvfp4",
+        }
+    }
+
+    fn c_name(self) -> &'static CStr {
+        match self {
+            QuantMode::Affine => c"affine",
+            QuantMode::Mxfp4 => c"mxfp4",
+            QuantMode::Mxfp8 => c"mxfp8",
+            QuantMode::Nvfp4 => c"nvfp4",
+        }
+    }
+}
+
+impl fmt::Display for QuantMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A packed weight matrix and what unpacks it.
+#[derive(Clone, Debug)]
+pub struct Quantized {
+    /// uint32 `[out, in * bits / 32]`.
+    pub weight: Array,
+    /// `[out, in / group_size]`.
+    pub scales: Array,
+    /// Like `scales`; only [`QuantMode::Affine`] has them.
+    pub biases: Option<Array>,
+    /// Weights that share a scale.
+    pub group_size: i32,
+    /// Bits a weight takes.
+    pub bits: i32,
+    /// How they are packed.
+    pub mode: QuantMode,
+}
+
+impl Quantized {
+    fn biases_raw(&self) -> mlx_sys::mlx_array {
+        self.biases.as_ref().map_or(none(), Array::raw)
+    }
+
+    /// The bytes of all its parts.
+    pub fn nbytes(&self) -> usize {
+        let biases = self.biases.as_ref().map_or(0, Array::nbytes);
+        self.weight.nbytes() + self.scales.nbytes() + biases
+    }
+
+    /// The rows at `indices`, packed as before.
+    #[track_caller]
+    pub fn take(&self, indices: &Array) -> Result<Quantized> {
+        Ok(Quantized {
+            weight: self.weight.take(indices, 0)?,
+            scales: self.scales.take(indices, 0)?,
+            biases: self
+                .biases
+                .as_ref()
+                .map(|b| b.take(indices, 0))
+                .transpose()?,
+            ..*self
+        })
+    }
+}
+
+fn some(value: i32) -> mlx_sys::mlx_optional_int {
+    mlx_sys::mlx_optional_int {
+        value,
+        has_value: true,
+    }
+}
+
+/// `x · wᵀ` with a packed `w`.
+#[track_caller]
+pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Array> {
+    op!(
+        "quantized_matmul",
+        [x, &w.weight, &w.scales],
+        mlx_quantized_matmul(
+            x.raw(),
+            w.weight.raw(),
+            w.scales.raw(),
+            w.biases_raw(),
+            true,
+            some(w.group_size),
+            some(w.bits),
+            w.mode.c_name().as_ptr(),
+        )
+    )
+}
+
+/// The unpacked matrix, as `dtype`.
+#[track_caller]
+pub fn dequantize(w: &Quantized, dtype: Dtype) -> Result<Array> {
+    // Affine weights take the type of their scales; the cast comes after, as in mlx-lm.
+    let target = mlx_sys::mlx_optional_dtype {
+        value: dtype.raw(),
+        has_value: w.mode != QuantMode::Affine,
+    };
+    op!(
+        "dequantize",
+        [&w.weight, &w.scales],
+        mlx_dequantize(
+            w.weight.raw(),
+            w.scales.raw(),
+            w.biases_raw(),
+            some(w.group_size),
+            some(w.bits),
+            w.mode.c_name().as_ptr(),
+            none(),
+            target,
+        )
+    )?
+    .astype(dtype)
+}
+
+/// Packs a matrix.
+///
+/// # Errors
+/// If the mode does not support the bits or group size, or the last dimension is not a multiple of
+/// the group.
+#[track_caller]
+pub fn quantize(w: &Array, mode: QuantMode, group_size: i32, bits: i32) -> Result<Quantized> {
+    let op = "quantize";
+    let stream = stream(op)?;
+    let mut parts = ArrayVec::empty();
+    // SAFETY: `parts` is a fresh vector that the call fills; the input is live.
+    check(op, &[w], || unsafe {
+        mlx_sys::mlx_quantize(
+            parts.raw_mut(),
+            w.raw(),
+            some(group_size),
+            some(bits),
+            mode.c_name().as_ptr(),
+            none(),
+            stream,
+        )
+    })?;
+    let mut parts = parts.arrays(op)?.into_iter();
+    let (Some(weight), Some(scales)) = (parts.next(), parts.next()) else {
+        return Err(Error::new(op, &[w], "mlx-c returned too few arrays"));
+    };
+    Ok(Quantized {
+        weight,
+        scales,
+        biases: parts.next(),
+        group_size,
+        bits,
+        mode,
+    })
+}

@@ -1,0 +1,232 @@
+//! Making arrays, and moving, cutting and gathering their elements.
+
+use super::error::check;
+use super::ops::op;
+use super::{Array, Dtype, Result};
+
+/// A list of handles for a call; the arrays stay the caller's.
+pub(super) struct ArrayVec(mlx_sys::mlx_vector_array);
+
+impl ArrayVec {
+    pub(super) fn empty() -> Self {
+        // SAFETY: makes an empty vector, freed on drop.
+        Self(unsafe { mlx_sys::mlx_vector_array_new() })
+    }
+
+    pub(super) fn of(arrays: &[&Array]) -> Self {
+        let handles: Vec<_> = arrays.iter().map(|a| a.raw()).collect();
+        // SAFETY: the handles are live; the vector shares what they point at.
+        Self(unsafe { mlx_sys::mlx_vector_array_new_data(handles.as_ptr(), handles.len()) })
+    }
+
+    /// Wraps a vector that someone else frees.
+    ///
+    /// # Safety
+    /// `raw` must be a live vector for as long as the value returned.
+    pub(super) unsafe fn borrow(raw: mlx_sys::mlx_vector_array) -> std::mem::ManuallyDrop<Self> {
+        std::mem::ManuallyDrop::new(Self(raw))
+    }
+
+    pub(super) fn raw(&self) -> mlx_sys::mlx_vector_array {
+        self.0
+    }
+
+    pub(super) fn raw_mut(&mut self) -> *mut mlx_sys::mlx_vector_array {
+        &mut self.0
+    }
+
+    /// Its arrays, each as a handle of its own.
+    #[track_caller]
+    pub(super) fn arrays(&self, op: &'static str) -> Result<Vec<Array>> {
+        // SAFETY: the vector is live.
+        let n = unsafe { mlx_sys::mlx_vector_array_size(self.0) };
+        (0..n)
+            .map(|i| {
+                // SAFETY: a fresh handle that the call fills; the index is in range.
+                let mut out = unsafe { mlx_sys::mlx_array_new() };
+                check(op, &[], || unsafe {
+                    mlx_sys::mlx_vector_array_get(&mut out, self.0, i)
+                })?;
+                Array::from_raw(op, out)
+            })
+            .collect()
+    }
+}
+
+impl Drop for ArrayVec {
+    fn drop(&mut self) {
+        // SAFETY: the vector is ours and freed once.
+        unsafe { mlx_sys::mlx_vector_array_free(self.0) };
+    }
+}
+
+impl Array {
+    /// All zeros.
+    #[track_caller]
+    pub fn zeros(shape: &[i32], dtype: Dtype) -> Result<Array> {
+        op!(
+            "zeros",
+            [],
+            mlx_zeros(shape.as_ptr(), shape.len(), dtype.raw())
+        )
+    }
+
+    /// `start, start + 1, …, stop - 1`.
+    #[track_caller]
+    pub fn arange(start: i32, stop: i32, dtype: Dtype) -> Result<Array> {
+        op!(
+            "arange",
+            [],
+            mlx_arange(f64::from(start), f64::from(stop), 1.0, dtype.raw())
+        )
+    }
+
+    /// The same elements in another shape; one dimension may be -1 and is worked out.
+    #[track_caller]
+    pub fn reshape(&self, shape: &[i32]) -> Result<Array> {
+        op!(
+            "reshape",
+            [self],
+            mlx_reshape(self.raw(), shape.as_ptr(), shape.len())
+        )
+    }
+
+    /// The dimensions in another order.
+    #[track_caller]
+    pub fn transpose_axes(&self, axes: &[i32]) -> Result<Array> {
+        op!(
+            "transpose",
+            [self],
+            mlx_transpose_axes(self.raw(), axes.as_ptr(), axes.len())
+        )
+    }
+
+    /// The last two dimensions swapped.
+    #[track_caller]
+    pub fn swap_last(&self) -> Result<Array> {
+        op!("swapaxes", [self], mlx_swapaxes(self.raw(), -1, -2))
+    }
+
+    /// A new dimension of size 1.
+    #[track_caller]
+    pub fn expand_dims(&self, axis: i32) -> Result<Array> {
+        op!("expand_dims", [self], mlx_expand_dims(self.raw(), axis))
+    }
+
+    /// Without a dimension of size 1.
+    #[track_caller]
+    pub fn squeeze(&self, axis: i32) -> Result<Array> {
+        op!("squeeze", [self], mlx_squeeze_axis(self.raw(), axis))
+    }
+
+    /// Repeated along new or size-1 dimensions to a shape.
+    #[track_caller]
+    pub fn broadcast_to(&self, shape: &[i32]) -> Result<Array> {
+        op!(
+            "broadcast_to",
+            [self],
+            mlx_broadcast_to(self.raw(), shape.as_ptr(), shape.len())
+        )
+    }
+
+    /// Row-major in memory.
+    #[track_caller]
+    pub fn contiguous(&self) -> Result<Array> {
+        op!("contiguous", [self], mlx_contiguous(self.raw(), false))
+    }
+
+    /// `self[start[0]..stop[0], start[1]..stop[1], …]`, one range for each dimension.
+    #[track_caller]
+    pub fn slice(&self, start: &[i32], stop: &[i32]) -> Result<Array> {
+        let ones = vec![1; start.len()];
+        op!(
+            "slice",
+            [self],
+            mlx_slice(
+                self.raw(),
+                start.as_ptr(),
+                start.len(),
+                stop.as_ptr(),
+                stop.len(),
+                ones.as_ptr(),
+                ones.len(),
+            )
+        )
+    }
+
+    /// `start..stop` along one axis and all of the others; negative axes count from the end.
+    #[track_caller]
+    pub fn slice_axis(&self, axis: i32, start: i32, stop: i32) -> Result<Array> {
+        let mut ends = self.shape();
+        let mut starts = vec![0; ends.len()];
+        self.dim(axis)?;
+        let i = if axis < 0 {
+            axis + ends.len() as i32
+        } else {
+            axis
+        } as usize;
+        (starts[i], ends[i]) = (start, stop);
+        self.slice(&starts, &ends)
+    }
+
+    /// This array with `update` in place of `start..stop`. Takes the array by value: as long as no
+    /// other handle to it lives, MLX writes in place instead of copying all of it.
+    #[track_caller]
+    pub fn slice_update(self, update: &Array, start: &[i32], stop: &[i32]) -> Result<Array> {
+        let ones = vec![1; start.len()];
+        op!(
+            "slice_update",
+            [&self, update],
+            mlx_slice_update(
+                self.raw(),
+                update.raw(),
+                start.as_ptr(),
+                start.len(),
+                stop.as_ptr(),
+                stop.len(),
+                ones.as_ptr(),
+                ones.len(),
+            )
+        )
+    }
+
+    /// Rows (or other slices) along `axis` at `indices`.
+    #[track_caller]
+    pub fn take(&self, indices: &Array, axis: i32) -> Result<Array> {
+        op!(
+            "take",
+            [self, indices],
+            mlx_take_axis(self.raw(), indices.raw(), axis)
+        )
+    }
+
+    /// Elements along the last axis, at indices that have the other dimensions too.
+    #[track_caller]
+    pub fn take_along_last(&self, indices: &Array) -> Result<Array> {
+        op!(
+            "take_along_axis",
+            [self, indices],
+            mlx_take_along_axis(self.raw(), indices.raw(), -1)
+        )
+    }
+
+    /// This array with `values` at `indices` along the last axis.
+    #[track_caller]
+    pub fn put_along_last(&self, indices: &Array, values: &Array) -> Result<Array> {
+        op!(
+            "put_along_axis",
+            [self, indices, values],
+            mlx_put_along_axis(self.raw(), indices.raw(), values.raw(), -1)
+        )
+    }
+
+    /// Arrays joined along an axis.
+    #[track_caller]
+    pub fn concatenate(arrays: &[&Array], axis: i32) -> Result<Array> {
+        let list = ArrayVec::of(arrays);
+        crate::mlx::ops::build("concatenate", arrays, |out, stream| {
+            // SAFETY: `out` is a fresh handle and the vector is live.
+            unsafe { mlx_sys::mlx_concatenate_axis(out, list.raw(), axis, stream) }
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! The architectures, one a file, and the table that names them.
+
+mod llama;
+mod qwen3;
+
+use crate::cache::{Batch, LayerCache};
+use crate::checkpoint::{
+    CheckpointError, Config, GenerationConfig, LoadError, LoadResult, Quantization, Shards, Source,
+    Weights, WeightsAs,
+};
+use crate::mlx::{Array, Result};
+
+/// A language model on the engine's thread.
+///
+/// `forward` and `unembed` are apart so that prefill computes logits for the last position only.
+pub trait Model {
+    /// Hidden states `[B, L, d_model]` after the final norm, for `batch.tokens [B, L]`; the caches
+    /// advance by L.
+    fn forward(&self, batch: &Batch, caches: &mut [LayerCache]) -> Result<Array>;
+
+    /// Logits `[.., vocab]` of hidden states `[.., d_model]`.
+    fn unembed(&self, hidden: &Array) -> Result<Array>;
+
+    /// Empty caches for a new sequence, one for each layer.
+    fn caches(&self) -> Vec<LayerCache>;
+
+    /// What is known of it.
+    fn facts(&self) -> &ModelFacts;
+}
+
+/// Numbers of a model that the engine needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelFacts {
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Positions it was trained for, if the configuration says so.
+    pub context_length: Option<usize>,
+    /// Bytes of its weights in memory.
+    pub weight_bytes: usize,
+}
+
+/// Builds a model from its configuration and weights.
+type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
+
+/// Every architecture by its `model_type`.
+static ARCHITECTURES: &[(&str, Load)] = &[("llama", llama::load), ("qwen3", qwen3::load)];
+
+/// The names of all architectures that can be loaded.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    ARCHITECTURES.iter().map(|(name, _)| *name)
+}
+
+/// A model with the settings that came with it.
+pub struct Loaded {
+    /// The model.
+    pub model: Box<dyn Model>,
+    /// Its `model_type`.
+    pub model_type: String,
+    /// The end-of-sequence tokens and sampling defaults.
+    pub generation: GenerationConfig,
+}
+
+/// Loads the model at `source`. `progress` is told the bytes read so far and in all.
+///
+/// # Errors
+/// If a file is missing or wrong, the architecture is unknown, or a tensor is missing, misshapen
+/// or left over.
+pub fn load(
+    source: &Source,
+    weights_as: WeightsAs,
+    progress: &dyn Fn(u64, u64),
+) -> LoadResult<Loaded> {
+    let config = Config::open(source)?;
+    let model_type = config.model_type()?.to_string();
+    let Some((_, load)) = ARCHITECTURES.iter().find(|(name, _)| *name == model_type) else {
+        let known = architectures().collect::<Vec<_>>().join(", ");
+        return Err(LoadError::Unsupported(format!(
+            "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
+            config.file()
+        )));
+    };
+    let generation = GenerationConfig::open(source, &config)?;
+    let quantization = Quantization::new(&config)?;
+    let shards = Shards::open(source)?;
+    let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
+    let model = load(&config, &mut weights)?;
+    weights.finish()?;
+    Ok(Loaded {
+        model,
+        model_type,
+        generation,
+    })
+}
+
+/// Reads a count that must be at least 1, such as a number of heads.
+fn positive(config: &Config, key: &str) -> std::result::Result<usize, CheckpointError> {
+    match config.usize(key)? {
+        0 => Err(config.invalid(key, "at least 1")),
+        n => Ok(n),
+    }
+}
+
+/// Reads an optional count; zero reads as absent, as Python's `or` has it.
+fn positive_or(
+    config: &Config,
+    key: &str,
+    default: usize,
+) -> std::result::Result<usize, CheckpointError> {
+    Ok(match config.usize_opt(key)? {
+        None | Some(0) => default,
+        Some(n) => n,
+    })
+}

@@ -1,0 +1,204 @@
+//! The HTTP server: OpenAI-compatible endpoints over one engine.
+//!
+//! Tokenizing, templates, detokenizing and JSON run here; arrays never do. Every buffer that a
+//! client can fill is bounded: heads, bodies, connections, and the tokens that wait for a reader.
+
+mod answer;
+mod body;
+mod connection;
+mod error;
+mod fields;
+mod guard;
+mod openai;
+mod random;
+mod routes;
+mod running;
+mod sse;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::engine::Handle;
+use crate::sample::Params;
+use crate::text::Text;
+pub use error::ApiError;
+pub use routes::{Endpoint, ROUTES};
+
+/// Limits and timeouts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the caller binds the listener that it gives to [`serve`].
+    pub addr: SocketAddr,
+    /// The most bytes of a request's body.
+    pub body_limit: usize,
+    /// The most connections at a time; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// For a request's head to arrive, and for an idle connection to send its next one.
+    pub header_timeout: Duration,
+    /// For a request's body to arrive.
+    pub body_timeout: Duration,
+    /// For a client to take at least something of what is being sent to it.
+    pub write_timeout: Duration,
+    /// For running requests to finish after the shutdown began.
+    pub drain: Duration,
+    /// For the engine to answer when its health is asked; it answers between steps, and one step
+    /// of a long prompt may take seconds.
+    pub ping_timeout: Duration,
+    /// Names by which this server may be addressed, beside localhost and the addresses it is
+    /// reached at; `*` is any name.
+    pub allowed_hosts: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            body_limit: 16 * 1024 * 1024,
+            max_connections: 256,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(5),
+            allowed_hosts: Vec::new(),
+        }
+    }
+}
+
+/// What is served.
+#[derive(Clone)]
+pub struct App {
+    /// The way to the model.
+    pub engine: Handle,
+    /// Its tokenizer and chat template.
+    pub text: Text,
+    /// Sampling parameters for what a request leaves out; the seed is drawn anew for each request.
+    pub defaults: Params,
+    /// When the model was loaded, in seconds since 1970.
+    pub created: u64,
+}
+
+/// What every handler sees.
+struct State {
+    app: App,
+    config: Config,
+    /// How many requests are parsed and tokenized at a time.
+    preparing: Arc<Semaphore>,
+}
+
+impl State {
+    /// Runs `work` off the reactor, as many at a time as there are cores.
+    async fn prepare<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&App) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let failed =
+            || ApiError::internal("the request could not be prepared; see the server's log");
+        let permit = self.preparing.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| failed())?;
+        let state = self.clone();
+        let working = tokio::task::spawn_blocking(move || {
+            // Held by the work itself, which runs on when its client is gone.
+            let _permit = permit;
+            work(&state.app)
+        });
+        working.await.map_err(|error| {
+            tracing::error!("preparing a request failed: {error}");
+            failed()
+        })?
+    }
+}
+
+/// Serves `app` on `listener` until `shutdown` completes, then lets running requests finish for
+/// `config.drain` and ends the rest. Idle connections close at once.
+///
+/// Errors of single connections, and of accepting them, are logged and survived; the error
+/// returned is one of the listener itself.
+pub async fn serve(
+    listener: TcpListener,
+    app: App,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let drain = config.drain;
+    let places = Arc::new(Semaphore::new(config.max_connections.max(1)));
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let preparing = Arc::new(Semaphore::new(cores));
+    let state = Arc::new(State {
+        app,
+        config,
+        preparing,
+    });
+    let (close, closing) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    tracing::info!(%address, model = state.app.engine.facts().id, "serving");
+    loop {
+        let accepting = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next() => {
+                report(ended);
+                continue;
+            }
+            accepted = accepting => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection::serve(stream, state.clone(), closing.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection.await;
+                });
+            }
+            Err(error) if of_one_connection(&error) => {}
+            Err(error) => {
+                // Mostly too many open files, which passes; accepting again at once would spin.
+                tracing::error!("accepting a connection failed: {error}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+    drop(listener);
+    tracing::info!(connections = connections.len(), "shutting down");
+    let _ = close.send(());
+    let finishing = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(drain, finishing).await.is_err() {
+        tracing::warn!("requests still running after {drain:?} are ended");
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+fn of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!("a connection's task failed: {error}");
+    }
+}

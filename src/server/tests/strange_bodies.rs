@@ -1,0 +1,109 @@
+//! Bodies of any shape: each is taken or refused by name, and what is taken is a request that the
+//! engine takes.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::server::error::ApiError;
+use crate::server::openai::chat_request::ChatRequest;
+use crate::server::openai::completions_request::CompletionsRequest;
+use crate::server::running::Ask;
+
+const NAMES: [&str; 24] = [
+    "model",
+    "messages",
+    "role",
+    "content",
+    "type",
+    "text",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "tools",
+    "parameters",
+    "prompt",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "include_usage",
+    "logprobs",
+    "top_logprobs",
+    "echo",
+];
+const WORDS: [&str; 8] = [
+    "tiny",
+    "user",
+    "assistant",
+    "tool",
+    "text",
+    "function",
+    "{}",
+    "é\u{0}",
+];
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-2..300_i64).prop_map(Value::from),
+        (-1.0..2.0_f64).prop_map(Value::from),
+        select(&WORDS[..]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            object(inner),
+        ]
+    })
+}
+
+fn object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    let field = (select(&NAMES[..]).prop_map(String::from), inner);
+    let fields = prop::collection::vec(field, 0..5);
+    fields.prop_map(|fields| Value::Object(fields.into_iter().collect()))
+}
+
+/// A body that is mostly right, with some fields replaced by anything.
+fn body() -> impl Strategy<Value = Value> {
+    object(value()).prop_map(|more| {
+        let mut body = hello(json!({"prompt": ["a", "b"]}));
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        body
+    })
+}
+
+fn check(engine: &Handle, parsed: Result<Vec<Ask>, ApiError>) {
+    match parsed {
+        Ok(asks) => {
+            assert!(!asks.is_empty());
+            for ask in asks {
+                let taken = engine.submit(ask.request);
+                assert!(taken.is_ok(), "{}", taken.unwrap_err());
+            }
+        }
+        Err(error) => {
+            assert!(matches!(error.status.as_u16(), 400 | 404), "{error:?}");
+            assert!(!error.message.is_empty());
+        }
+    }
+}
+
+#[test]
+fn any_body_is_taken_or_refused() {
+    let (engine, _inbox) = Handle::new(facts(), usize::MAX);
+    let app = app(engine.clone());
+    proptest!(|(body in body())| {
+        let bytes = body.to_string().into_bytes();
+        check(&engine, ChatRequest::parse(&app, &bytes).map(|request| vec![request.ask]));
+        check(&engine, CompletionsRequest::parse(&app, &bytes).map(|request| request.asks));
+    });
+}

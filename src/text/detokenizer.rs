@@ -1,0 +1,118 @@
+//! Ids to text, one token at a time.
+//!
+//! Invariants: the pieces and what `finish` returns, put together, equal `decode` of all ids without special tokens; a
+//! piece never ends inside a character. A decoder looks at its first token in its own way (it may drop a leading
+//! space), so each step decodes a short window: tokens already shown, for context, and the new ones.
+
+use super::tokenizer::{Spelling, Tokenizer};
+
+/// Tokens after which the window is cut even if its context is only white space.
+const WINDOW_LIMIT: usize = 64;
+/// Tokens kept as context by such a cut.
+const CONTEXT: usize = 16;
+
+/// Turns a stream of ids into text.
+pub struct Detokenizer {
+    tokenizer: Tokenizer,
+    window: Vec<u32>,
+    /// The window's text up to here was given out.
+    shown: String,
+    /// The window's first `read` tokens are behind a boundary at which all text was given out.
+    read: usize,
+}
+
+impl Detokenizer {
+    /// A detokenizer at the start of a text.
+    pub fn new(tokenizer: Tokenizer) -> Detokenizer {
+        Detokenizer {
+            tokenizer,
+            window: Vec::new(),
+            shown: String::new(),
+            read: 0,
+        }
+    }
+
+    /// Takes the next id and returns the text that is now certain.
+    pub fn push(&mut self, id: u32) -> String {
+        let Some(token) = self.tokenizer.token(id) else {
+            return String::new();
+        };
+        if self.tokenizer.is_special_spelling(&token) {
+            return String::new();
+        }
+        self.window.push(id);
+        if self.tokenizer.is_fallback_byte(id) {
+            // Whether these bytes are text or garbage depends on the whole run.
+            return String::new();
+        }
+        let full = self.tokenizer.decode(&self.window, true);
+        if !full.starts_with(&self.shown) {
+            return String::new();
+        }
+        let settled = match self.tokenizer.spelling() {
+            // An unfinished character at the end shows as one U+FFFD.
+            Spelling::ByteLevel => full.strip_suffix('\u{FFFD}').unwrap_or(&full),
+            _ => &full,
+        };
+        let clean = settled.len() == full.len();
+        let piece = settled
+            .get(self.shown.len()..)
+            .unwrap_or_default()
+            .to_owned();
+        self.shown.push_str(&piece);
+        if clean {
+            self.advance();
+        } else if self.window.len() > WINDOW_LIMIT {
+            self.cut_garbage(&full);
+        }
+        piece
+    }
+
+    /// What was held back; the stream is at its end.
+    pub fn finish(&mut self) -> String {
+        let full = self.tokenizer.decode(&self.window, true);
+        let same = full
+            .char_indices()
+            .zip(self.shown.chars())
+            .find(|((_, a), b)| a != b);
+        let from = same.map_or(self.shown.len(), |((at, _), _)| at);
+        let rest = full.get(from..).unwrap_or_default().to_owned();
+        self.window.clear();
+        self.shown.clear();
+        self.read = 0;
+        rest
+    }
+
+    /// Drops the tokens before the last boundary, where the ones after it are context enough.
+    fn advance(&mut self) {
+        let mut from = self.read;
+        if self.window.len() > WINDOW_LIMIT {
+            from = from.max(self.window.len() - CONTEXT);
+        }
+        let context = self.tokenizer.decode(&self.window[from..], true);
+        // A decoder that drops spaces at the start would drop those of a context that is nothing else.
+        let enough = context.chars().any(|c| !c.is_whitespace());
+        if from > 0 && (enough || self.window.len() > WINDOW_LIMIT) {
+            self.window.drain(..from);
+            self.shown = context;
+        }
+        self.read = self.window.len();
+    }
+
+    /// Shortens a long window of bytes that make no text, at a place where both halves decode as they do together.
+    fn cut_garbage(&mut self, full: &str) {
+        let at = self.window.len() - CONTEXT;
+        for cut in at..(at + 4).min(self.window.len()) {
+            let head = self.tokenizer.decode(&self.window[..cut], true);
+            let tail = self.tokenizer.decode(&self.window[cut..], true);
+            if head.len() <= self.shown.len()
+                && full.strip_prefix(head.as_str()) == Some(tail.as_str())
+            {
+                self.shown.drain(..head.len());
+                self.window.drain(..cut);
+                self.read = 0;
+                return;
+            }
+        }
+    }
+}
