@@ -64,21 +64,27 @@ fn template_variables(args: &Answer) -> Done<Map<String, Value>> {
 }
 
 impl Asked {
-    /// Submits a prompt.
-    pub fn new(opened: &Opened, args: &Answer, params: Params, prompt: Vec<u32>) -> Done<Self> {
+    /// Submits a prompt; `stream` turns the answer's ids into text.
+    pub fn new(
+        opened: &Opened,
+        args: &Answer,
+        stream: TextStream,
+        params: Params,
+        prompt: Vec<u32>,
+    ) -> Done<Self> {
         let prompt_tokens = prompt.len();
         let request = Request {
             prompt,
             params,
             max_tokens: args.max_tokens,
-            stop_ids: opened.text.tokenizer().eos_token_id().into_iter().collect(),
+            stop_ids: Vec::new(),
             logprobs: None,
             prompt_logprobs: false,
         };
         let events = opened.engine.handle.submit(request);
         Ok(Self {
             events: events.map_err(|e| Failure::Input(e.to_string()))?,
-            stream: opened.text.stream(args.stop.clone()),
+            stream,
             n_tokens: 0,
             prompt_tokens,
         })

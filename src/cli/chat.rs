@@ -81,7 +81,8 @@ pub fn run(args: Chat) -> Done {
 async fn answer(opened: &Opened, args: &Chat, messages: &[Value]) -> Done<(String, Outcome)> {
     let params = model::params(&args.answer, &opened.engine.generation)?;
     let prompt = encode_chat(opened, &args.answer, messages)?;
-    let mut asked = Asked::new(opened, &args.answer, params, prompt)?;
+    let stream = opened.text.stream(args.answer.stop.clone());
+    let mut asked = Asked::new(opened, &args.answer, stream, params, prompt)?;
     let mut answer = String::new();
     loop {
         let event = tokio::select! {

@@ -38,6 +38,7 @@ pub fn open(
     }
     let options = Options {
         id: name.unwrap_or(own_name),
+        eos_ids: text.tokenizer().eos_token_id().into_iter().collect(),
         device: args.device.device(),
         weights: args.weights.mode(),
         prefill_chunk: args.prefill_step_size,

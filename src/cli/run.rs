@@ -14,9 +14,19 @@ pub fn run(args: Run) -> Done {
     let prompt = prompt(args.prompt.as_deref())?;
     let opened = model::open(&args.model, None, 1, 1)?;
     let params = model::params(&args.answer, &opened.engine.generation)?;
-    let tokens = encode(&opened, &args, &prompt)?;
+    let as_it_is = args.ignore_chat_template || !opened.text.has_template();
+    let stop = args.answer.stop.clone();
+    let (tokens, stream) = if as_it_is {
+        let tokens = encode(&opened, &args, &prompt)?;
+        let stream = opened.text.stream_after(&tokens, stop);
+        (tokens, stream)
+    } else {
+        let message = json!({"role": "user", "content": prompt});
+        let tokens = encode_chat(&opened, &args.answer, &[message])?;
+        (tokens, opened.text.stream(stop))
+    };
     let seed = params.seed;
-    let mut asked = Asked::new(&opened, &args.answer, params, tokens)?;
+    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens)?;
     let mut answer = String::new();
     let outcome = loop {
         let event = asked.events.blocking_recv();
@@ -83,18 +93,15 @@ fn prompt(given: Option<&str>) -> Done<String> {
     }
 }
 
+/// The prompt's tokens without the chat template.
 fn encode(opened: &Opened, args: &Run, prompt: &str) -> Done<Vec<u32>> {
-    if args.ignore_chat_template || !opened.text.has_template() {
-        if args.answer.system_prompt.is_some() || args.answer.chat_template_config.is_some() {
-            return Err(Failure::Usage(
-                "--system-prompt and --chat-template-config need a chat template, which is not \
-                 used here"
-                    .into(),
-            ));
-        }
-        let encoded = opened.text.tokenizer().encode(prompt, true);
-        return encoded.map_err(|e| Failure::Input(e.to_string()));
+    if args.answer.system_prompt.is_some() || args.answer.chat_template_config.is_some() {
+        return Err(Failure::Usage(
+            "--system-prompt and --chat-template-config need a chat template, which is not used \
+             here"
+                .into(),
+        ));
     }
-    let message = json!({"role": "user", "content": prompt});
-    encode_chat(opened, &args.answer, &[message])
+    let encoded = opened.text.tokenizer().encode(prompt, true);
+    encoded.map_err(|e| Failure::Input(e.to_string()))
 }

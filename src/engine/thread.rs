@@ -33,6 +33,8 @@ pub enum WeightsMode {
 pub struct Options {
     /// The name it is served under.
     pub id: String,
+    /// Tokens that end an answer, beside those that the model's configuration names.
+    pub eos_ids: Vec<u32>,
     /// What it runs on; the best there is if not given.
     pub device: Option<Device>,
     /// What becomes of the weights.
@@ -51,6 +53,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             id: "model".into(),
+            eos_ids: Vec::new(),
             device: None,
             weights: WeightsMode::default(),
             prefill_chunk: 512,
@@ -153,8 +156,13 @@ impl EngineThread {
         let Loaded {
             model,
             model_type,
-            generation,
+            mut generation,
         } = models::load(source, weights_as, progress)?;
+        for id in &options.eos_ids {
+            if !generation.eos_token_id.contains(id) {
+                generation.eos_token_id.push(*id);
+            }
+        }
         if device == Device::Gpu {
             warm_up(model.as_ref())?;
         }

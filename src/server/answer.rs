@@ -111,11 +111,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer to a prompt of `prompt_tokens`, ended by any of the strings `stop`.
-    pub fn new(text: &Text, stop: Vec<String>, calls: Calls, prompt_tokens: usize) -> Self {
+    /// An answer to a prompt of `prompt_tokens`, whose ids become text through `stream`.
+    pub fn new(text: &Text, stream: TextStream, calls: Calls, prompt_tokens: usize) -> Self {
         Self {
             text: text.clone(),
-            stream: text.stream(stop),
+            stream,
             tools: (calls != Calls::Ignored).then(|| Tools {
                 parser: ToolCallParser::new(),
                 one: calls == Calls::One,

@@ -32,6 +32,17 @@ impl Detokenizer {
         }
     }
 
+    /// A detokenizer that goes on where `prompt` ends, so that a decoder which drops a space at the
+    /// start of a text keeps the one between the prompt and what follows.
+    pub fn after(tokenizer: Tokenizer, prompt: &[u32]) -> Detokenizer {
+        let mut detokenizer = Detokenizer::new(tokenizer);
+        detokenizer.window = prompt[prompt.len().saturating_sub(CONTEXT)..].to_vec();
+        // An unfinished character at the prompt's end belongs to what follows.
+        let context = detokenizer.tokenizer.decode(&detokenizer.window, true);
+        detokenizer.shown = context.trim_end_matches('\u{FFFD}').to_owned();
+        detokenizer
+    }
+
     /// Takes the next id and returns the text that is now certain.
     pub fn push(&mut self, id: u32) -> String {
         let Some(token) = self.tokenizer.token(id) else {

@@ -219,6 +219,14 @@ impl Text {
         }
     }
 
+    /// Like [`Text::stream`], for ids that go on where the text of `prompt` ends: a completion.
+    pub fn stream_after(&self, prompt: &[u32], stop: Vec<String>) -> TextStream {
+        TextStream {
+            detokenizer: Detokenizer::after(self.inner.tokenizer.clone(), prompt),
+            stop: StopStrings::new(stop),
+        }
+    }
+
     fn render_marked(&self, chat: &Chat) -> Result<String, TextError> {
         let templates = self.inner.templates.as_ref().ok_or(TextError::NoTemplate)?;
         chat::render(templates, &self.inner.control, chat)

@@ -58,7 +58,12 @@ impl ChatRequest {
         })?;
         let max_tokens = max_tokens.unwrap_or(usize::MAX);
         fit(app.engine.facts(), &prompt, max_tokens, "messages")?;
-        let answer = Answer::new(&app.text, common.stop.clone(), calls, prompt.len());
+        let answer = Answer::new(
+            &app.text,
+            app.text.stream(common.stop.clone()),
+            calls,
+            prompt.len(),
+        );
         let request = Request {
             prompt,
             params: common.params.clone(),

@@ -95,7 +95,12 @@ impl CompletionsRequest {
             let stop = common.stop.clone();
             asks.push(Ask {
                 index,
-                answer: Answer::new(&app.text, stop, Calls::Ignored, ids.len()),
+                answer: Answer::new(
+                    &app.text,
+                    app.text.stream_after(&ids, stop),
+                    Calls::Ignored,
+                    ids.len(),
+                ),
                 request: Request {
                     prompt: ids,
                     params: common.params.clone(),

@@ -158,3 +158,18 @@ fn without_a_decoder_too() {
         text.tokenizer().decode(&[7, 2, 3, 5], true)
     );
 }
+
+#[test]
+fn a_completion_keeps_the_space_after_its_prompt() {
+    let text = with_template(&byte_fallback(true), "");
+    let tokenizer = text.tokenizer();
+    let whole = tokenizer.encode("ab ab", false).unwrap();
+    for cut in 1..whole.len() {
+        let (prompt, rest) = whole.split_at(cut);
+        let before = tokenizer.decode(prompt, true);
+        let mut stream = text.stream_after(prompt, Vec::new());
+        let mut after: String = rest.iter().map(|&id| stream.push(id).text).collect();
+        after.push_str(&stream.finish());
+        assert_eq!(before + &after, tokenizer.decode(&whole, true));
+    }
+}
