@@ -93,7 +93,7 @@ fn greedy_text_is_the_reference_whatever_the_chunk() {
     let _alone = ONE_BY_ONE.lock().unwrap_or_else(|e| e.into_inner());
     let (prompt, greedy) = expected();
     for prefill_chunk in [1, 7, 512] {
-        let engine = start(Options {
+        let mut engine = start(Options {
             prefill_chunk,
             ..Options::default()
         });
@@ -104,8 +104,7 @@ fn greedy_text_is_the_reference_whatever_the_chunk() {
         let answer = collect(events);
         assert_eq!(answer.tokens, greedy);
         assert_eq!(answer.reason, FinishReason::Length);
-        drop(engine.handle);
-        engine.thread.join().unwrap().unwrap();
+        engine.stop().unwrap();
     }
 }
 
@@ -278,7 +277,7 @@ fn a_full_queue_says_so_and_cancelled_requests_leave_it() {
 #[test]
 fn the_engine_answers_pings_while_all_places_are_taken() {
     let _alone = ONE_BY_ONE.lock().unwrap_or_else(|e| e.into_inner());
-    let engine = start(Options {
+    let mut engine = start(Options {
         max_running: 1,
         ..Options::default()
     });
@@ -290,11 +289,15 @@ fn the_engine_answers_pings_while_all_places_are_taken() {
         .build()
         .unwrap();
     assert!(runtime.block_on(engine.handle.ping(Duration::from_secs(20))));
-    drop((busy, waiting));
-    // The last handle ends the thread, and nothing of it is left.
-    let Engine { handle, thread, .. } = engine;
-    drop(handle);
-    thread.join().unwrap().unwrap();
+    // Stopping waits for nobody: the channels close without an end.
+    let (mut busy, mut waiting) = (busy, waiting);
+    engine.stop().unwrap();
+    while let Some(event) = busy.blocking_recv() {
+        assert!(matches!(event, Event::Token { .. }));
+    }
+    assert!(waiting.blocking_recv().is_none());
+    let refused = engine.handle.submit(request(&prompt, 1)).err();
+    assert_eq!(refused, Some(SubmitError::Stopped));
 }
 
 /// A thousand steps give back every array and make no stream.

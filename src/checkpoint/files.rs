@@ -1,6 +1,6 @@
 //! Where a model's files are: a directory, or bytes inside the binary.
 //!
-//! Invariant: a [`Source`] is read by plain file names only, so nothing outside the directory can
+//! Invariant: a [`Source`] is read by paths of plain names only, so nothing outside the directory can
 //! be reached by a name that a model's own files contain. Links inside the directory are followed,
 //! because download caches are made of them.
 
@@ -17,10 +17,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// The whole content of file `name`; none where there is no such file.
+    /// The whole content of file `name`, which may lie in a folder (`a/b`); none where there is no
+    /// such file.
     ///
     /// # Errors
-    /// What the system says; `InvalidInput` for a name that is not a plain file name.
+    /// What the system says; `InvalidInput` for a name that is not made of plain ones.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match self {
             Source::Directory(directory) => {
@@ -105,7 +106,7 @@ pub fn is_plain(name: &str) -> bool {
 }
 
 fn plain(name: &str) -> io::Result<()> {
-    if is_plain(name) {
+    if name.split('/').all(is_plain) {
         Ok(())
     } else {
         Err(io::Error::new(

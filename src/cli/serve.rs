@@ -35,7 +35,7 @@ async fn bind(host: &str, port: u16) -> Done<TcpListener> {
 async fn serve_until_told(args: Serve, listener: TcpListener, opened: Opened) -> Done {
     let failed = |e: std::io::Error| Failure::Work(format!("the server failed: {e}"));
     let addr: SocketAddr = listener.local_addr().map_err(failed)?;
-    let Opened { engine, text } = opened;
+    let Opened { mut engine, text } = opened;
     let facts = engine.handle.facts();
     if !addr.ip().is_loopback() {
         tracing::warn!("{addr} is not loopback: others can reach this server, and it has no keys");
@@ -56,36 +56,17 @@ async fn serve_until_told(args: Serve, listener: TcpListener, opened: Opened) ->
         drain: Duration::from_secs(args.drain),
         ..Config::default()
     };
-    drop(engine.handle);
-    let thread = engine.thread;
-    // Ends with the engine, which outlives every request unless it panics.
-    let (ended, engine_end) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let outcome = thread.join();
-        // Nobody listens once the server is done.
-        let _ = ended.send(match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(message)) => Some(message),
-            Err(_) => Some("no message".to_string()),
-        });
-    });
-    let (panicked, panic) = tokio::sync::watch::channel(None);
+    let handle = engine.handle.clone();
     let stop = async move {
         tokio::select! {
             () = told() => {}
-            end = engine_end => {
-                let _ = panicked.send(end.ok().flatten());
-            }
+            () = handle.ended() => tracing::error!("the engine has ended"),
         }
     };
     serve(listener, app, config, stop).await.map_err(failed)?;
-    let message = panic.borrow().clone();
-    match message {
-        Some(message) => Err(Failure::Engine(format!(
-            "the engine ended unexpectedly: {message}"
-        ))),
-        None => Ok(()),
-    }
+    engine
+        .stop()
+        .map_err(|e| Failure::Engine(format!("the engine ended unexpectedly: {e}")))
 }
 
 /// Resolves at SIGINT or SIGTERM.

@@ -64,6 +64,8 @@ pub enum Command {
     Submit(Submission),
     /// Answer at once, to show that the thread is alive.
     Ping(tokio::sync::oneshot::Sender<()>),
+    /// End now: running and waiting requests are dropped, which closes their channels.
+    Stop,
 }
 
 /// A cheap, cloneable way to submit requests to one engine thread. When the last handle is
@@ -143,6 +145,17 @@ impl Handle {
             return Err(SubmitError::Stopped);
         }
         Ok(receiver)
+    }
+
+    /// Asks the engine thread to end, however many handles there are.
+    pub(super) fn stop(&self) {
+        // A thread that has ended already needs no telling.
+        let _ = self.commands.send(Command::Stop);
+    }
+
+    /// Completes when the engine thread has ended.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
     }
 
     /// Whether the engine thread answers within `patience`.

@@ -67,14 +67,14 @@ impl Default for Options {
 /// The context length for a model whose configuration names none.
 const DEFAULT_CONTEXT: usize = 4096;
 
-/// A running engine thread.
+/// A running engine thread. Dropping it ends the thread and waits for that: the process must not
+/// end while MLX computes, because MLX's own threads would outlive its global state.
 pub struct Engine {
     /// The way to it.
     pub handle: Handle,
     /// The end-of-sequence tokens and sampling defaults that came with the model.
     pub generation: GenerationConfig,
-    /// Ends when the last handle is dropped; an `Err` is a panic's message.
-    pub thread: JoinHandle<Result<(), String>>,
+    thread: Option<JoinHandle<Result<(), String>>>,
 }
 
 impl Engine {
@@ -113,13 +113,36 @@ impl Engine {
             Ok(Ok((handle, generation))) => Ok(Engine {
                 handle,
                 generation,
-                thread,
+                thread: Some(thread),
             }),
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 let message = "the engine thread ended while it loaded the model (see above)";
                 Err(LoadError::Unsupported(message.into()))
             }
+        }
+    }
+}
+
+impl Engine {
+    /// Ends the thread and waits until it has; requests in progress see their channels close.
+    ///
+    /// # Errors
+    /// The message of the panic that ended the thread, if one did.
+    pub fn stop(&mut self) -> Result<(), String> {
+        self.handle.stop();
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) => Err("a panic while it ended".into()),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(message) = self.stop() {
+            tracing::error!("the engine ended unexpectedly: {message}");
         }
     }
 }
@@ -215,20 +238,21 @@ impl EngineThread {
         }
     }
 
-    /// Takes what has come, waiting if there is nothing else to do. False when there is nothing to
-    /// do and no handle is left.
+    /// Takes what has come, waiting if there is nothing else to do. False when the thread is to
+    /// end: it was told so, or there is nothing to do and no handle is left.
     fn take_commands(&mut self) -> bool {
         let mut connected = true;
         if self.running.is_empty() && self.queue.is_empty() {
             match self.inbox.commands.blocking_recv() {
+                Some(Command::Stop) | None => return false,
                 Some(command) => self.take(command),
-                None => return false,
             }
         }
         // All of them, however many run: a ping must not wait for a place, and what was cancelled
         // must not take one in the queue.
         loop {
             match self.inbox.commands.try_recv() {
+                Ok(Command::Stop) => return false,
                 Ok(command) => self.take(command),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
@@ -260,6 +284,7 @@ impl EngineThread {
                 // Nobody may be waiting any more.
                 let _ = reply.send(());
             }
+            Command::Stop => {}
         }
     }
 
