@@ -195,9 +195,22 @@ impl Array {
         if n == 0 {
             return Ok(Vec::new());
         }
-        // A transposed or broadcast view has no row-major data to copy.
-        let dense = self.contiguous()?;
-        dense.eval()?;
+        self.eval()?;
+        let mut row_major = false;
+        // SAFETY: the handle is live and evaluated; one bool is written through a valid pointer.
+        check(op, &[self], || unsafe {
+            mlx_sys::_mlx_array_is_row_contiguous(&mut row_major, self.raw)
+        })?;
+        // A transposed or broadcast view has no row-major data to copy. Where it has, a copy made
+        // by MLX would wait for all work queued since, and so undo what runs ahead.
+        let copy;
+        let dense = if row_major {
+            self
+        } else {
+            copy = self.contiguous()?;
+            copy.eval()?;
+            &copy
+        };
         // SAFETY: the array is evaluated, row-major and of this very type; every typed getter of
         // mlx-c returns the same data pointer. The copy is made before the handle is dropped.
         let data = unsafe { mlx_sys::mlx_array_data_uint8(dense.raw) };
