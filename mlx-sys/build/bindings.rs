@@ -30,7 +30,8 @@ pub fn generate(sources: &Path, fetched: &Path) -> Result<(), String> {
         .allowlist_type("mlx_.*")
         .allowlist_var("MLX_.*")
         .blocklist_function(".*(float16|complex|print_graph|to_dot).*")
-        .blocklist_type(".*(complex|FILE|off_t|off64_t|IO_).*")
+        .blocklist_type(".*complex.*")
+        .allowlist_recursively(false)
         .default_enum_style(bindgen::EnumVariation::NewType {
             is_bitfield: false,
             is_global: false,

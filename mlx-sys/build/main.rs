@@ -28,11 +28,6 @@ fn build() -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=MLX_DIR");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=bindings.rs");
-    // The stamps exist once `cargo xtask vendor` has run, and change with the pins.
-    for stamp in ["mlx-c", "mlx-cpu", "mlx-cuda", "mlx-metal", "libclang"] {
-        let stamp = fetched.join(stamp).join("pin");
-        println!("cargo::rerun-if-changed={}", stamp.display());
-    }
     let (target_os, target_arch) = (var("CARGO_CFG_TARGET_OS")?, var("CARGO_CFG_TARGET_ARCH")?);
     let facts = Facts {
         target_os: &target_os,
@@ -43,6 +38,17 @@ fn build() -> Result<(), String> {
         fetched: &fetched,
     };
     let plan = plan::plan(&facts, Path::exists)?;
+    // `cargo xtask vendor` writes these; they change with the pins. A missing one makes cargo run
+    // this again each time, so only what this plan needs is watched.
+    let wheel = format!("mlx-{}", plan.backend.name());
+    let watched = match plan.strategy {
+        Strategy::Wheel(_) | Strategy::Missing => vec!["mlx-c", &wheel],
+        Strategy::Dir(_) | Strategy::MetalSource => vec!["mlx-c"],
+    };
+    for name in watched {
+        let pin = fetched.join(name).join("pin");
+        println!("cargo::rerun-if-changed={}", pin.display());
+    }
     let sources = fetched.join("mlx-c");
     println!("cargo::metadata=backend={}", plan.backend.name());
 

@@ -1,3 +1,5 @@
+//! Reading settings: kinds, defaults, and errors that name the place.
+
 use proptest::prelude::*;
 
 use super::*;

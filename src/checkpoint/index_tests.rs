@@ -1,3 +1,5 @@
+//! Shards and their index: what is found, and what is refused.
+
 use std::path::Path;
 
 use proptest::prelude::*;

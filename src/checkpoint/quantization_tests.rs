@@ -1,3 +1,5 @@
+//! Which modules are quantized and how, and what is refused.
+
 use proptest::prelude::*;
 
 use super::*;

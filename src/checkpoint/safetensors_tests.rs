@@ -1,3 +1,5 @@
+//! Headers: valid ones are read back, damaged and hostile ones are refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -9,8 +9,9 @@ impl Array {
     #[track_caller]
     pub fn random_key(seed: u64) -> Result<Array> {
         let op = "random_key";
-        // SAFETY: a fresh handle that the call fills.
+        // SAFETY: makes an empty handle, which owns nothing yet.
         let mut out = unsafe { mlx_sys::mlx_array_new() };
+        // SAFETY: the handle is fresh, and the call fills it.
         check(op, &[], || unsafe {
             mlx_sys::mlx_random_key(&mut out, seed)
         })?;

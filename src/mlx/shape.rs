@@ -42,8 +42,9 @@ impl ArrayVec {
         let n = unsafe { mlx_sys::mlx_vector_array_size(self.0) };
         (0..n)
             .map(|i| {
-                // SAFETY: a fresh handle that the call fills; the index is in range.
+                // SAFETY: makes an empty handle, which owns nothing yet.
                 let mut out = unsafe { mlx_sys::mlx_array_new() };
+                // SAFETY: the handle is fresh, the vector live, the index in range.
                 check(op, &[], || unsafe {
                     mlx_sys::mlx_vector_array_get(&mut out, self.0, i)
                 })?;

@@ -1,5 +1,9 @@
 //! The project's chores. `cargo xtask` without arguments lists them.
 
+mod ci;
+mod golden;
+mod macho;
+mod macos;
 mod sh;
 mod vendor;
 
@@ -13,12 +17,14 @@ usage: cargo xtask CHORE
 
   run [-- ARGS]      build release and run pensieve; a bare text is a prompt, no text prints the help
   test [ARGS]        every test, as CI runs them; ARGS go to `cargo test`
-  ci                 formatting, lints, docs, tests, and the macOS cross-check
+  ci [--skip-tests]  formatting, lints, docs, tests, and the macOS cross-check
   vendor [--cuda] [--macos]
                      fetch what is pinned in vendor/ (the other chores do it for you)
   bindings           renew mlx-sys/bindings.rs, the committed copy of bindgen's output
+  eval               the shipped model's score on every held-out prompt, through the release binary
   golden             regenerate tests/golden with mlx-lm in a throw-away environment
-  macos              cross-check and cross-link the release binary for macOS on Apple Silicon
+  macos [--check]    cross-link the release binary for macOS on Apple Silicon and look at its symbols;
+                     --check stops at type-checking
 ";
 
 fn main() -> ExitCode {
@@ -45,7 +51,11 @@ fn chore(arguments: &[String]) -> Result {
         "vendor" => vendor_chore(rest),
         "run" => pensieve(rest),
         "test" => test(rest),
+        "ci" => ci::ci(rest),
         "bindings" => bindings(),
+        "eval" => eval(),
+        "golden" => golden::golden(),
+        "macos" => macos::macos(rest),
         other => Err(format!("no chore is called {other:?}\n{HELP}")),
     }
 }
@@ -85,6 +95,14 @@ fn test(arguments: &[String]) -> Result {
     run(cargo().args(["test", "--workspace"]).args(arguments))
 }
 
+/// `tests/shipped_model.rs` over all prompts instead of a sample.
+fn eval() -> Result {
+    vendor(&[])?;
+    let mut command = cargo();
+    command.args(["test", "--release", "--test", "shipped_model", "--"]);
+    run(command.arg("--nocapture").env("PENSIEVE_EVAL", "all"))
+}
+
 /// Copies bindgen's latest output over the snapshot.
 fn bindings() -> Result {
     vendor(&[])?;
@@ -92,7 +110,11 @@ fn bindings() -> Result {
     run(cargo()
         .args(["check", "--package", "mlx-sys", "--target-dir"])
         .arg(&dir))?;
-    let found = sh::output(Command::new("find").arg(&dir).args(["-name", "bindings.rs"]))?;
+    let found = sh::output(
+        Command::new("find")
+            .arg(&dir)
+            .args(["-name", "bindings.rs"]),
+    )?;
     let newest = found.lines().next().ok_or("bindgen wrote no bindings.rs")?;
     let to = root().join("mlx-sys/bindings.rs");
     std::fs::copy(newest, &to).map_err(|e| format!("{newest}: {e}"))?;

@@ -1,7 +1,9 @@
 //! Fills `vendor/fetched` from package registries, by the pins in `vendor/`.
 //!
 //! The clients verify: cargo by the lock file's checksum, pip by `--require-hashes`. A `pin` file
-//! in each folder says what it was made from, so a second run does nothing.
+//! in each folder says what it was made from, so a second run does nothing. What was not fetched
+//! has an empty `pin`: mlx-sys watches all of them, and to cargo a missing file is a changed one,
+//! which would compile mlx-c again in every build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ pub enum Extra {
 
 /// Fetches what building on this machine needs, and the extras asked for.
 pub fn vendor(extras: &[Extra]) -> Result {
+    tools()?;
     mlx_c()?;
     if cfg!(target_os = "macos") {
         wheel("mlx-metal", &[])?;
@@ -37,6 +40,39 @@ pub fn vendor(extras: &[Extra]) -> Result {
         }
     }
     Ok(())
+}
+
+/// A C++ compiler and pip, from Debian's packages where a bare machine lacks them and we may.
+fn tools() -> Result {
+    let works = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let mut packages = Vec::new();
+    if !works("c++", &["--version"]) && !works("g++", &["--version"]) {
+        packages.push("g++");
+    }
+    if !works("python3", &["-m", "pip", "--version"]) {
+        packages.push("python3-pip");
+    }
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    let needed = packages.join(" ");
+    if cfg!(target_os = "macos") {
+        return Err("install the Command Line Tools: xcode-select --install".into());
+    }
+    if !root || !works("apt-get", &["--version"]) {
+        return Err(format!(
+            "this machine lacks {needed}; on Debian: apt install {needed}"
+        ));
+    }
+    eprintln!("installing {needed}");
+    run(Command::new("apt-get").args(["-qq", "update"]))?;
+    run(Command::new("apt-get")
+        .args(["-qq", "install", "--yes", "--no-install-recommends"])
+        .args(&packages))
 }
 
 /// Where fetched things land.
@@ -95,8 +131,11 @@ fn wheel(name: &str, platform: &[&str]) -> Result {
                 .arg(&file)
                 .arg(to))?;
         }
-        if name == "libclang" {
-            unpack_data_dirs(to)?;
+        match name {
+            "libclang" => unpack_data_dirs(to)?,
+            // zipfile forgets which files are programs.
+            "ziglang" => run(Command::new("chmod").arg("+x").arg(to.join("ziglang/zig")))?,
+            _ => {}
         }
         fs::remove_dir_all(&download).map_err(|e| format!("{}: {e}", download.display()))
     })

@@ -141,6 +141,7 @@ fn run(mut inbox: Inbox, script: impl Fn(Submission) + Send + Sync + 'static) {
                 Command::Ping(reply) => {
                     let _ = reply.send(());
                 }
+                Command::Stop => break,
             }
         }
     });
