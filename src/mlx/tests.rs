@@ -154,12 +154,16 @@ fn data_must_fit_the_shape() {
 #[test]
 fn misaligned_bytes_are_copied_right() {
     on_cpu(|| {
-        let mut bytes = vec![0u8; 13];
-        bytes[1..5].copy_from_slice(&1.25f32.to_ne_bytes());
-        bytes[5..9].copy_from_slice(&(-2f32).to_ne_bytes());
-        bytes[9..13].copy_from_slice(&7f32.to_ne_bytes());
-        let a = Array::from_bytes(&bytes[1..], &[3], Dtype::Float32)?;
-        assert_eq!(a.to_vec::<f32>()?, [1.25, -2., 7.]);
+        // Wherever the buffer itself starts, three of these starts are no multiple of four.
+        for start in 0..4 {
+            let mut bytes = [0u8; 16];
+            for (i, value) in [1.25f32, -2., 7.].into_iter().enumerate() {
+                let at = start + 4 * i;
+                bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+            }
+            let a = Array::from_bytes(&bytes[start..start + 12], &[3], Dtype::Float32)?;
+            assert_eq!(a.to_vec::<f32>()?, [1.25, -2., 7.]);
+        }
         Ok(())
     });
 }
