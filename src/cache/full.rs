@@ -1,59 +1,45 @@
-//! The cache of full attention: every key and value, in buffers that grow in steps.
-//!
-//! Invariant: no handle to a buffer outlives `update` but the cache's own and the views of its own
-//! step, so MLX writes new entries in place.
+//! The caches of full attention: every key and value, or every latent of which both are made.
 
-use super::KvView;
-use crate::mlx::{Array, Error, Mask, Result};
-
-/// Positions by which buffers grow.
-const STEP: usize = 256;
+use super::buffer::Buffer;
+use super::{KvMask, KvView, continues, rewinds};
+use crate::mlx::{Array, Result};
 
 /// Every key and value of a sequence.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FullCache {
-    /// Keys and values, `[B, K, capacity, D]` each.
-    buffers: Option<(Array, Array)>,
+    keys: Buffer,
+    values: Buffer,
     len: usize,
 }
 
 impl FullCache {
     pub(super) fn update(&mut self, k: &Array, v: &Array, offset: usize) -> Result<KvView> {
-        if offset != self.len {
-            let message = format!(
-                "the cache ends at {}, the batch starts at {offset}",
-                self.len
-            );
-            return Err(Error::new("cache update", &[k, v], message));
-        }
+        continues(self.len, offset, k)?;
+        // Whatever fails from here on leaves the cache empty, and using it again is an error.
+        let start = std::mem::take(&mut self.len);
         let added = k.dim(2)? as usize;
-        let end = self.len + added;
-        // Taken out, so that the handles here are the only ones and the write is in place. After a
-        // failure the cache is empty, and using it again is an error.
-        let len = std::mem::take(&mut self.len);
-        let (keys, values) = match self.buffers.take() {
-            Some((keys, values)) => (grow(keys, len, end)?, grow(values, len, end)?),
-            None => (room(k, end)?, room(v, end)?),
-        };
-        let keys = write(keys, k, len, end)?;
-        let values = write(values, v, len, end)?;
-        let view = KvView {
-            k: keys.slice_axis(2, 0, end as i32)?,
-            v: values.slice_axis(2, 0, end as i32)?,
-            mask: if added == 1 { Mask::None } else { Mask::Causal },
-        };
-        self.buffers = Some((keys, values));
-        self.len = end;
-        Ok(view)
+        self.keys.write(k, start)?;
+        self.values.write(v, start)?;
+        self.len = start + added;
+        Ok(KvView {
+            k: self.keys.view(0, self.len, k)?,
+            v: self.values.view(0, self.len, v)?,
+            mask: KvMask::causal(added),
+        })
     }
 
     pub(super) fn rewind(&mut self, len: usize) -> Result<()> {
-        if len > self.len {
-            let message = format!("cannot rewind to {len}: the cache ends at {}", self.len);
-            return Err(Error::new("cache rewind", &[], message));
-        }
+        rewinds(self.len, len)?;
         self.len = len;
         Ok(())
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Self> {
+        Ok(Self {
+            keys: self.keys.compact(0, self.len)?,
+            values: self.values.compact(0, self.len)?,
+            len: self.len,
+        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,37 +47,59 @@ impl FullCache {
     }
 
     pub(super) fn nbytes(&self) -> usize {
-        self.arrays().map(Array::nbytes).sum()
+        self.keys.nbytes() + self.values.nbytes()
     }
 
-    pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.buffers
-            .iter()
-            .flat_map(|(keys, values)| [keys, values])
+    pub(super) fn arrays(&self) -> Vec<&Array> {
+        self.keys.arrays().chain(self.values.arrays()).collect()
     }
 }
 
-/// Capacity for `len` positions.
-fn capacity(len: usize) -> i32 {
-    (len.div_ceil(STEP) * STEP) as i32
+/// Every latent of a sequence (multi-head latent attention, DeepSeek-V2, 2024): one entry for all
+/// heads, the compressed keys and values with the shared rotary key behind them.
+#[derive(Clone, Debug, Default)]
+pub struct LatentCache {
+    latents: Buffer,
+    len: usize,
 }
 
-/// An empty buffer for entries like `like` (`[B, K, L, D]`).
-fn room(like: &Array, len: usize) -> Result<Array> {
-    let shape = [like.dim(0)?, like.dim(1)?, capacity(len), like.dim(3)?];
-    Array::zeros(&shape, like.dtype())
-}
-
-fn grow(buffer: Array, len: usize, end: usize) -> Result<Array> {
-    if capacity(end) <= buffer.dim(2)? {
-        return Ok(buffer);
+impl LatentCache {
+    pub(super) fn update(&mut self, latents: &Array, rank: i32, offset: usize) -> Result<KvView> {
+        continues(self.len, offset, latents)?;
+        let start = std::mem::take(&mut self.len);
+        let added = latents.dim(2)? as usize;
+        self.latents.write(latents, start)?;
+        self.len = start + added;
+        let k = self.latents.view(0, self.len, latents)?;
+        Ok(KvView {
+            v: k.slice_axis(-1, 0, rank)?,
+            k,
+            mask: KvMask::causal(added),
+        })
     }
-    let kept = buffer.slice_axis(2, 0, len as i32)?;
-    write(room(&buffer, end)?, &kept, 0, len)
-}
 
-fn write(buffer: Array, entries: &Array, start: usize, end: usize) -> Result<Array> {
-    let mut stop = buffer.shape();
-    stop[2] = end as i32;
-    buffer.slice_update(entries, &[0, 0, start as i32, 0], &stop)
+    pub(super) fn rewind(&mut self, len: usize) -> Result<()> {
+        rewinds(self.len, len)?;
+        self.len = len;
+        Ok(())
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Self> {
+        Ok(Self {
+            latents: self.latents.compact(0, self.len)?,
+            len: self.len,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn nbytes(&self) -> usize {
+        self.latents.nbytes()
+    }
+
+    pub(super) fn arrays(&self) -> Vec<&Array> {
+        self.latents.arrays().collect()
+    }
 }

@@ -21,6 +21,7 @@ pub mod weights;
 #[cfg(test)]
 mod fixture;
 mod json;
+mod layers;
 mod map;
 
 pub use config::Config;
@@ -30,4 +31,4 @@ pub use generation::GenerationConfig;
 pub use index::{Shards, Tensor};
 pub use quantization::{Quantization, Scheme};
 pub use safetensors::Dtype;
-pub use weights::{Cursor, LoadError, LoadResult, Weights, WeightsAs};
+pub use weights::{Cursor, LoadError, LoadResult, Rename, Weights, WeightsAs};

@@ -6,72 +6,16 @@
 //! and its mode the default `affine`: not the values for all modules. mlx-lm reads it so, and mixed
 //! models (mxfp4 experts, affine attention) rely on it.
 //!
-//! This says how a quantized module is quantized. Whether a module is quantized its tensors say
-//! too, by their `scales`.
+//! This says how a quantized module is quantized. Whether a module is quantized its tensors say, by
+//! their `scales`; and of a module that is not named here their shapes say how.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde_json::Value;
 
 use super::config::Config;
 use super::error::{CheckpointError, Result};
-
-/// How a group of weights shares a scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// A scale and a bias a group, in the model's dtype.
-    Affine,
-    /// Floats of 4 bits, with a power of two for each 32.
-    Mxfp4,
-    /// Floats of 8 bits, with a power of two for each 32.
-    Mxfp8,
-    /// Floats of 4 bits, with a float of 8 bits for each 16.
-    Nvfp4,
-}
-
-impl Mode {
-    const ALL: [Mode; 4] = [Mode::Affine, Mode::Mxfp4, Mode::Mxfp8, Mode::Nvfp4];
-
-    /// MLX's name, for example `affine`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Affine => "affine",
-            Mode::Mxfp4 => "mxfp4",
-            Mode::Mxfp8 => "mxfp8",
-            Mode::Nvfp4 => "nvfp4",
-        }
-    }
-
-    /// Whether a module has `biases` beside its `scales`.
-    pub fn has_biases(self) -> bool {
-        self == Mode::Affine
-    }
-
-    /// The group sizes that MLX takes, the default first.
-    fn group_sizes(self) -> &'static [usize] {
-        match self {
-            Mode::Affine => &[64, 32, 128],
-            Mode::Mxfp4 | Mode::Mxfp8 => &[32],
-            Mode::Nvfp4 => &[16],
-        }
-    }
-
-    /// The widths in bits that MLX takes, the default first.
-    fn widths(self) -> &'static [usize] {
-        match self {
-            Mode::Affine => &[4, 2, 3, 5, 6, 8],
-            Mode::Mxfp4 | Mode::Nvfp4 => &[4],
-            Mode::Mxfp8 => &[8],
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use crate::mlx::QuantMode;
 
 /// How one module's weights are quantized; the values fit together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,7 +25,25 @@ pub struct Scheme {
     /// Bits of one weight.
     pub bits: usize,
     /// What a scale means.
-    pub mode: Mode,
+    pub mode: QuantMode,
+}
+
+impl Scheme {
+    /// The scheme of rows of `inner` weights that take `words` 32-bit words and `groups` scales, and
+    /// as many biases or none.
+    pub fn infer(inner: usize, words: usize, groups: usize, biases: bool) -> Option<Scheme> {
+        let scheme = Scheme {
+            group_size: inner.checked_div(groups)?,
+            bits: words.checked_mul(32)?.checked_div(inner)?,
+            mode: QuantMode::Affine,
+        };
+        let mode = QuantMode::ALL.into_iter().find(|mode| {
+            mode.has_biases() == biases
+                && mode.group_sizes().contains(&scheme.group_size)
+                && mode.widths().contains(&scheme.bits)
+        })?;
+        Some(Scheme { mode, ..scheme })
+    }
 }
 
 /// The quantization of all of a model's modules.
@@ -111,13 +73,16 @@ impl Quantization {
         Ok(None)
     }
 
-    /// How the module at `path`, as the model's files name it, is quantized; none when it is
-    /// explicitly left as it is.
+    /// How the module at `path`, as the model's files name it, is quantized if nothing but the
+    /// configuration is known; none when it is explicitly left as it is.
     pub fn for_path(&self, path: &str) -> Option<Scheme> {
-        self.overrides
-            .get(path)
-            .copied()
-            .unwrap_or(Some(self.default))
+        self.override_for(path).unwrap_or(Some(self.default))
+    }
+
+    /// What is said of the module at `path` in particular: how it is quantized, or (`Some(None)`)
+    /// that it is left as it is. None where nothing is said.
+    pub fn override_for(&self, path: &str) -> Option<Option<Scheme>> {
+        self.overrides.get(path).copied()
     }
 
     /// How modules are quantized that have no override.
@@ -204,12 +169,12 @@ fn check_off(object: &Config, key: &str) -> Result<()> {
 
 fn scheme(object: &Config) -> Result<Scheme> {
     let mode = match object.str_opt("mode")? {
-        None => Mode::Affine,
-        Some(name) => Mode::ALL
+        None => QuantMode::Affine,
+        Some(name) => QuantMode::ALL
             .into_iter()
             .find(|mode| mode.name() == name)
             .ok_or_else(|| {
-                let names = Mode::ALL.map(Mode::name).join(", ");
+                let names = QuantMode::ALL.map(QuantMode::name).join(", ");
                 object.invalid("mode", format!("one of {names}"))
             })?,
     };
@@ -221,7 +186,7 @@ fn scheme(object: &Config) -> Result<Scheme> {
 }
 
 /// The value of `key`, which must be among `accepted`; the first of these where it is absent.
-fn one_of(object: &Config, key: &str, mode: Mode, accepted: &[usize]) -> Result<usize> {
+fn one_of(object: &Config, key: &str, mode: QuantMode, accepted: &[usize]) -> Result<usize> {
     let found = object.usize_opt(key)?.unwrap_or(accepted[0]);
     if accepted.contains(&found) {
         return Ok(found);

@@ -12,7 +12,7 @@ fn of(quantization: &str) -> Result<Quantization> {
     read_json(&format!(r#"{{"quantization": {quantization}}}"#)).map(Option::unwrap)
 }
 
-fn scheme_of(group_size: usize, bits: usize, mode: Mode) -> Option<Scheme> {
+fn scheme_of(group_size: usize, bits: usize, mode: QuantMode) -> Option<Scheme> {
     Some(Scheme {
         group_size,
         bits,
@@ -25,7 +25,7 @@ fn affine_is_the_default_mode_for_every_path() {
     let q = of(r#"{"group_size": 64, "bits": 4}"#).unwrap();
     assert_eq!(
         q.for_path("model.layers.0.self_attn.q_proj"),
-        scheme_of(64, 4, Mode::Affine)
+        scheme_of(64, 4, QuantMode::Affine)
     );
     assert_eq!(Some(q.default_scheme()), q.for_path("lm_head"));
     assert_eq!(q.overrides().count(), 0);
@@ -40,11 +40,11 @@ fn overrides_hold_for_their_exact_path() {
     )
     .unwrap();
     assert_eq!(q.for_path("lm_head"), None);
-    assert_eq!(q.for_path("a.b"), scheme_of(32, 8, Mode::Affine));
-    assert_eq!(q.for_path("a"), scheme_of(64, 4, Mode::Affine));
-    assert_eq!(q.for_path("a.b.c"), scheme_of(64, 4, Mode::Affine));
-    assert_eq!(q.for_path("c"), scheme_of(64, 4, Mode::Affine));
-    assert_eq!(q.for_path("d"), scheme_of(64, 6, Mode::Affine));
+    assert_eq!(q.for_path("a.b"), scheme_of(32, 8, QuantMode::Affine));
+    assert_eq!(q.for_path("a"), scheme_of(64, 4, QuantMode::Affine));
+    assert_eq!(q.for_path("a.b.c"), scheme_of(64, 4, QuantMode::Affine));
+    assert_eq!(q.for_path("c"), scheme_of(64, 4, QuantMode::Affine));
+    assert_eq!(q.for_path("d"), scheme_of(64, 6, QuantMode::Affine));
     assert_eq!(q.for_path("e"), None);
     assert_eq!(
         q.overrides().map(|(path, _)| path).collect::<Vec<_>>(),
@@ -59,11 +59,11 @@ fn an_override_without_mode_is_affine_whatever_the_rest_is() {
         "s": {"mode": "nvfp4"}}"#,
     )
     .unwrap();
-    assert_eq!(q.for_path("experts"), scheme_of(32, 4, Mode::Mxfp4));
-    assert_eq!(q.for_path("q"), scheme_of(64, 8, Mode::Affine));
-    assert_eq!(q.for_path("r"), scheme_of(64, 8, Mode::Affine));
-    assert_eq!(q.for_path("s"), scheme_of(16, 4, Mode::Nvfp4));
-    assert!(Mode::Affine.has_biases() && !Mode::Nvfp4.has_biases());
+    assert_eq!(q.for_path("experts"), scheme_of(32, 4, QuantMode::Mxfp4));
+    assert_eq!(q.for_path("q"), scheme_of(64, 8, QuantMode::Affine));
+    assert_eq!(q.for_path("r"), scheme_of(64, 8, QuantMode::Affine));
+    assert_eq!(q.for_path("s"), scheme_of(16, 4, QuantMode::Nvfp4));
+    assert!(QuantMode::Affine.has_biases() && !QuantMode::Nvfp4.has_biases());
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn found_in_every_place_it_is_written() {
     ] {
         assert_eq!(
             read_json(&json).unwrap().unwrap().for_path("x"),
-            scheme_of(64, 4, Mode::Affine),
+            scheme_of(64, 4, QuantMode::Affine),
             "{json}"
         );
     }

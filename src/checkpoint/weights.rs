@@ -5,13 +5,13 @@
 //! so that loading needs the memory of the result and of one matrix more.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::Tensor;
 use super::quantization::Scheme;
 use super::{CheckpointError, Quantization, Shards};
-use crate::mlx::{self, Array, Dtype, QuantMode, Quantized, dequantize};
-use crate::nn::{Embedding, Linear, RmsNorm};
+use crate::mlx::{self, Array, Dtype, Quantized, dequantize};
+use crate::nn::Matrix;
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -84,14 +84,20 @@ pub enum WeightsAs {
     Dense(Dtype),
 }
 
+/// Replaces the first `from` in a stored name by `to`.
+pub type Rename = (&'static str, &'static str);
+
 /// A checkpoint being loaded.
 pub struct Weights<'a> {
     shards: &'a Shards,
     quantization: Option<&'a Quantization>,
     weights_as: WeightsAs,
+    /// Stored names by the names that the model asks for.
+    names: BTreeMap<String, String>,
     used: RefCell<BTreeSet<String>>,
     ignored: fn(&str) -> bool,
     loaded: Cell<u64>,
+    resident: Cell<usize>,
     progress: &'a dyn Fn(u64, u64),
 }
 
@@ -103,20 +109,39 @@ impl<'a> Weights<'a> {
         weights_as: WeightsAs,
         progress: &'a dyn Fn(u64, u64),
     ) -> Self {
+        let names = shards
+            .names()
+            .map(|name| (name.to_owned(), name.to_owned()));
         Self {
             shards,
             quantization,
             weights_as,
+            names: names.collect(),
             used: RefCell::default(),
             ignored: |_| false,
             loaded: Cell::new(0),
+            resident: Cell::new(0),
             progress,
         }
     }
 
-    /// Names tensors that some converters leave in and this architecture never uses.
+    /// Says which tensors some converters leave in and this architecture never uses, by the names
+    /// that [`Weights::rename`] made.
     pub fn ignoring(&mut self, ignored: fn(&str) -> bool) {
         self.ignored = ignored;
+    }
+
+    /// Applies every rule to every name, in turn: how the layouts of other converters become the
+    /// one that the model asks for. A tensor that already has the new name stays.
+    pub fn rename(&mut self, rules: &[Rename]) {
+        let mut names = BTreeMap::new();
+        for (name, stored) in std::mem::take(&mut self.names) {
+            let renamed = rules
+                .iter()
+                .fold(name, |name, (from, to)| name.replacen(from, to, 1));
+            names.entry(renamed).or_insert(stored);
+        }
+        self.names = names;
     }
 
     /// The top of the tree of names.
@@ -129,7 +154,24 @@ impl<'a> Weights<'a> {
 
     /// Whether the checkpoint has a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.shards.get(name).is_some()
+        self.names.contains_key(name)
+    }
+
+    /// Whether the checkpoint has a tensor whose name starts so.
+    pub fn has_under(&self, prefix: &str) -> bool {
+        let from = (
+            std::ops::Bound::Included(prefix),
+            std::ops::Bound::Unbounded,
+        );
+        let mut after = self.names.range::<str, _>(from);
+        after
+            .next()
+            .is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    /// Bytes in memory of all that was handed out.
+    pub fn resident_bytes(&self) -> usize {
+        self.resident.get()
     }
 
     /// To be called when the model is complete.
@@ -139,8 +181,9 @@ impl<'a> Weights<'a> {
     pub fn finish(self) -> LoadResult<()> {
         let used = self.used.borrow();
         let left: Vec<&str> = self
-            .shards
-            .names()
+            .names
+            .keys()
+            .map(String::as_str)
             .filter(|name| !used.contains(*name) && !(self.ignored)(name))
             .collect();
         if left.is_empty() {
@@ -153,7 +196,8 @@ impl<'a> Weights<'a> {
     }
 
     fn tensor(&self, name: &str) -> LoadResult<Tensor<'_>> {
-        let Some(tensor) = self.shards.get(name) else {
+        let stored = self.names.get(name);
+        let Some(tensor) = stored.and_then(|stored| self.shards.get(stored)) else {
             return Err(LoadError::Missing {
                 name: name.into(),
                 near: self.near_misses(name),
@@ -176,7 +220,7 @@ impl<'a> Weights<'a> {
             let back = same(&mut name.bytes().rev().zip(other.bytes().rev()));
             front + back
         };
-        let mut names: Vec<&str> = self.shards.names().collect();
+        let mut names: Vec<&str> = self.names.keys().map(String::as_str).collect();
         names.sort_by_key(|other| std::cmp::Reverse(likeness(other)));
         names.retain(|other| likeness(other) * 3 >= name.len() * 2);
         names.truncate(3);
@@ -208,6 +252,16 @@ impl Cursor<'_> {
         self.at(&format!("{name}.{i}"))
     }
 
+    /// The place itself, for messages.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether there is a tensor `name` here.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.has(&self.name(name))
+    }
+
     fn name(&self, last: &str) -> String {
         match self.path.as_str() {
             "" => last.to_string(),
@@ -229,12 +283,21 @@ impl Cursor<'_> {
             WeightsAs::Stored => array,
             WeightsAs::Dense(dtype) => array.astype(dtype)?,
         };
-        array.eval()?;
+        self.keep(&[&array])?;
         Ok(array)
     }
 
+    /// Evaluates and counts what the model will hold.
+    fn keep(&self, arrays: &[&Array]) -> LoadResult<()> {
+        mlx::eval(arrays)?;
+        let bytes: usize = arrays.iter().map(|array| array.nbytes()).sum();
+        let resident = &self.weights.resident;
+        resident.set(resident.get() + bytes);
+        Ok(())
+    }
+
     /// A tensor as it is stored.
-    fn raw(&self, last: &str, expected: Option<&[usize]>) -> LoadResult<Array> {
+    pub(super) fn raw(&self, last: &str, expected: Option<&[usize]>) -> LoadResult<Array> {
         let name = self.name(last);
         let tensor = self.weights.tensor(&name)?;
         if let Some(expected) = expected.filter(|&expected| expected != tensor.shape) {
@@ -256,47 +319,51 @@ impl Cursor<'_> {
         Ok(Array::from_bytes(tensor.bytes, &shape, dtype)?)
     }
 
-    /// A weight matrix `[out, in]` under this path, packed or not; the bias is separate.
-    fn matrix(&self, out: usize, inner: usize) -> LoadResult<Linear> {
-        if !self.weights.has(&self.name("scales")) {
-            let weight = self.tensor("weight", &[out, inner])?;
-            return Ok(Linear::Dense { weight, bias: None });
+    /// The shape of a tensor here; none where there is no such tensor.
+    pub(super) fn shape_of(&self, last: &str) -> Option<Vec<usize>> {
+        let stored = self.weights.names.get(&self.name(last))?;
+        let tensor = self.weights.shards.get(stored)?;
+        Some(tensor.shape.to_vec())
+    }
+
+    /// A weight matrix `[.., out, in]` under this path, packed or not.
+    pub fn matrix(&self, shape: &[usize]) -> LoadResult<Matrix> {
+        if !self.has("scales") {
+            return Ok(Matrix::Dense(self.tensor("weight", shape)?));
         }
-        let scheme = self.scheme()?;
-        let packed = self.quantized(scheme, out, inner)?;
+        let packed = self.quantized(shape)?;
         Ok(match self.weights.weights_as {
-            WeightsAs::Stored => Linear::Quant {
-                weight: packed,
-                bias: None,
-            },
+            WeightsAs::Stored => {
+                let parts = [
+                    Some(&packed.weight),
+                    Some(&packed.scales),
+                    packed.biases.as_ref(),
+                ];
+                self.keep(&parts.into_iter().flatten().collect::<Vec<_>>())?;
+                Matrix::Quant(packed)
+            }
             WeightsAs::Dense(dtype) => {
-                let weight = unpack(packed, dtype)?;
-                Linear::Dense { weight, bias: None }
+                let weight = dequantize(&packed, dtype)?;
+                self.keep(&[&weight])?;
+                Matrix::Dense(weight)
             }
         })
     }
 
-    fn scheme(&self) -> LoadResult<Scheme> {
-        let scheme = match self.weights.quantization {
-            Some(quantization) => quantization.for_path(&self.path),
-            None => None,
+    fn quantized(&self, shape: &[usize]) -> LoadResult<Quantized> {
+        let inner = shape.last().copied().unwrap_or(0);
+        let scheme = self.scheme(inner)?;
+        let of = |last| {
+            let mut shape = shape.to_vec();
+            shape.pop();
+            shape.push(last);
+            shape
         };
-        scheme.ok_or_else(|| {
-            LoadError::Unsupported(format!(
-                "{} has quantized weights, but config.json does not say how they are quantized: \
-                 expected `quantization` with group_size and bits",
-                self.path
-            ))
-        })
-    }
-
-    fn quantized(&self, scheme: Scheme, out: usize, inner: usize) -> LoadResult<Quantized> {
-        let groups = inner / scheme.group_size.max(1);
-        let words = inner * scheme.bits / 32;
-        let weight = self.raw("weight", Some(&[out, words]))?;
-        let mut scales = self.raw("scales", Some(&[out, groups]))?;
+        let groups = of(inner / scheme.group_size.max(1));
+        let weight = self.raw("weight", Some(&of(inner * scheme.bits / 32)))?;
+        let mut scales = self.raw("scales", Some(&groups))?;
         let mut biases = match scheme.mode.has_biases() {
-            true => Some(self.raw("biases", Some(&[out, groups]))?),
+            true => Some(self.raw("biases", Some(&groups))?),
             false => None,
         };
         // Cast before unpacking, so that unpacking is not rounded to a shorter type.
@@ -304,49 +371,46 @@ impl Cursor<'_> {
             scales = scales.astype(dtype)?;
             biases = Some(b.astype(dtype)?);
         }
-        let packed = Quantized {
+        Ok(Quantized {
             weight,
             scales,
             biases,
             group_size: scheme.group_size as i32,
             bits: scheme.bits as i32,
-            mode: QuantMode::from(scheme.mode),
+            mode: scheme.mode,
+        })
+    }
+
+    /// How the matrix here is packed: as the configuration says of it by name, else as its tensors'
+    /// shapes say, since converters leave out what they can tell from these.
+    fn scheme(&self, inner: usize) -> LoadResult<Scheme> {
+        let Some(quantization) = self.weights.quantization else {
+            return Err(LoadError::Unsupported(format!(
+                "{} has quantized weights, but config.json does not say how they are quantized: \
+                 expected `quantization` with group_size and bits",
+                self.path
+            )));
         };
-        let parts = [
-            Some(&packed.weight),
-            Some(&packed.scales),
-            packed.biases.as_ref(),
-        ];
-        mlx::eval(&parts.into_iter().flatten().collect::<Vec<_>>())?;
-        Ok(packed)
-    }
-
-    /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
-    pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
-        let here = self.at(name);
-        let linear = here.matrix(out, inner)?;
-        match bias {
-            true => Ok(linear.with_bias(here.tensor("bias", &[out])?)),
-            false => Ok(linear),
+        let stored = self.weights.names.get(&self.name("weight"));
+        let stored = stored.and_then(|name| name.strip_suffix(".weight"));
+        let named = [Some(self.path.as_str()), stored]
+            .into_iter()
+            .flatten()
+            .find_map(|path| quantization.override_for(path).flatten());
+        if let Some(scheme) = named {
+            return Ok(scheme);
         }
+        let last = |name| Some(*self.shape_of(name)?.last()?);
+        let (words, groups) = (last("weight").unwrap_or(0), last("scales").unwrap_or(0));
+        let biases = self.has("biases");
+        Scheme::infer(inner, words, groups, biases).ok_or_else(|| {
+            LoadError::Unsupported(format!(
+                "{}: {words} words and {groups} scales for rows of {inner} fit no quantization \
+                 that is supported; check that config.json belongs to these weights",
+                self.path
+            ))
+        })
     }
-
-    /// An embedding `name` of `vocab` rows of `d_model` features.
-    pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
-        Ok(Embedding::new(self.at(name).matrix(vocab, d_model)?))
-    }
-
-    /// A root-mean-square norm `name` over `d` features.
-    pub fn rms_norm(&self, name: &str, d: usize, eps: f32) -> LoadResult<RmsNorm> {
-        let weight = self.at(name).tensor("weight", &[d])?;
-        Ok(RmsNorm::new(weight, eps))
-    }
-}
-
-fn unpack(packed: Quantized, dtype: Dtype) -> LoadResult<Array> {
-    let weight = dequantize(&packed, dtype)?;
-    weight.eval()?;
-    Ok(weight)
 }
 
 impl super::Dtype {
@@ -368,17 +432,5 @@ impl super::Dtype {
             Stored::F32 => Dtype::Float32,
             _ => return None,
         })
-    }
-}
-
-impl From<super::quantization::Mode> for QuantMode {
-    fn from(mode: super::quantization::Mode) -> Self {
-        use super::quantization::Mode;
-        match mode {
-            Mode::Affine => QuantMode::Affine,
-            Mode::Mxfp4 => QuantMode::Mxfp4,
-            Mode::Mxfp8 => QuantMode::Mxfp8,
-            Mode::Nvfp4 => QuantMode::Nvfp4,
-        }
     }
 }

@@ -175,7 +175,7 @@ impl Sequence {
         if self.stats.completion_tokens + 1 < self.request.max_tokens {
             let tokens = current.token.reshape(&[1, 1])?;
             let offset = self.request.prompt.len() + self.stats.completion_tokens;
-            let hidden = model.forward(&Batch { tokens, offset }, &mut self.caches)?;
+            let hidden = model.forward(&Batch::new(tokens, offset), &mut self.caches)?;
             self.pending = Some(self.draw(model, &hidden)?);
         }
         let id = current.token.item::<u32>()?;

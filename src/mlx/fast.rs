@@ -10,13 +10,34 @@ pub(super) fn none() -> mlx_sys::mlx_array {
     }
 }
 
-/// Root-mean-square norm over the last axis, times `weight` (Zhang and Sennrich, 2019).
+fn raw_or_none(array: Option<&Array>) -> mlx_sys::mlx_array {
+    array.map_or(none(), Array::raw)
+}
+
+/// Root-mean-square norm over the last axis, times `weight` if there is one (Zhang and Sennrich,
+/// 2019).
 #[track_caller]
-pub fn rms_norm(x: &Array, weight: &Array, eps: f32) -> Result<Array> {
+pub fn rms_norm(x: &Array, weight: Option<&Array>, eps: f32) -> Result<Array> {
     op!(
         "rms_norm",
-        [x, weight],
-        mlx_fast_rms_norm(x.raw(), weight.raw(), eps)
+        [x],
+        mlx_fast_rms_norm(x.raw(), raw_or_none(weight), eps)
+    )
+}
+
+/// Mean and variance norm over the last axis, times `weight` plus `bias` if there are any (Ba et
+/// al., 2016).
+#[track_caller]
+pub fn layer_norm(
+    x: &Array,
+    weight: Option<&Array>,
+    bias: Option<&Array>,
+    eps: f32,
+) -> Result<Array> {
+    op!(
+        "layer_norm",
+        [x],
+        mlx_fast_layer_norm(x.raw(), raw_or_none(weight), raw_or_none(bias), eps)
     )
 }
 
@@ -27,6 +48,19 @@ pub enum RopeFreqs {
     Base(f32),
     /// These wavelengths over 2π, float32 of shape `[dims / 2]`.
     Table(Array),
+}
+
+impl RopeFreqs {
+    fn raw(&self) -> (mlx_sys::mlx_optional_float, mlx_sys::mlx_array) {
+        let base = |base: Option<f32>| mlx_sys::mlx_optional_float {
+            value: base.unwrap_or(0.0),
+            has_value: base.is_some(),
+        };
+        match self {
+            RopeFreqs::Base(theta) => (base(Some(*theta)), none()),
+            RopeFreqs::Table(table) => (base(None), table.raw()),
+        }
+    }
 }
 
 /// Rotary position embedding (Su et al., 2021) of `x [B, H, L, D]` in its first `dims` features.
@@ -42,18 +76,37 @@ pub fn rope(
     scale: f32,
     offset: i32,
 ) -> Result<Array> {
-    let (base, table) = match freqs {
-        RopeFreqs::Base(base) => (Some(*base), none()),
-        RopeFreqs::Table(table) => (None, table.raw()),
-    };
-    let base = mlx_sys::mlx_optional_float {
-        value: base.unwrap_or(0.0),
-        has_value: base.is_some(),
-    };
+    let (base, table) = freqs.raw();
     op!(
         "rope",
         [x],
         mlx_fast_rope(x.raw(), dims, traditional, base, scale, offset, table)
+    )
+}
+
+/// As [`rope`], with the first position of each row of the batch in `offsets`, int32 `[B]`.
+#[track_caller]
+pub fn rope_rows(
+    x: &Array,
+    dims: i32,
+    traditional: bool,
+    freqs: &RopeFreqs,
+    scale: f32,
+    offsets: &Array,
+) -> Result<Array> {
+    let (base, table) = freqs.raw();
+    op!(
+        "rope",
+        [x, offsets],
+        mlx_fast_rope_dynamic(
+            x.raw(),
+            dims,
+            traditional,
+            base,
+            scale,
+            offsets.raw(),
+            table
+        )
     )
 }
 
@@ -69,7 +122,8 @@ pub enum Mask<'a> {
 }
 
 /// Attention of `queries [B, H, L, D]` to `keys [B, K, S, D]` and `values [B, K, S, V]`, where H is
-/// a multiple of K. Softmax runs in float32.
+/// a multiple of K. Softmax runs in float32. `sinks [H]` are scores that join each head's softmax
+/// without a value (Xiao et al., 2023).
 #[track_caller]
 pub fn scaled_dot_product_attention(
     queries: &Array,
@@ -77,6 +131,7 @@ pub fn scaled_dot_product_attention(
     values: &Array,
     scale: f32,
     mask: Mask,
+    sinks: Option<&Array>,
 ) -> Result<Array> {
     // mlx-c builds a std::string from the mode: it must not be null.
     let (mode, array) = match mask {
@@ -94,7 +149,7 @@ pub fn scaled_dot_product_attention(
             scale,
             mode.as_ptr(),
             array,
-            none(),
+            raw_or_none(sinks),
             false,
         )
     )

@@ -28,9 +28,13 @@ pub use compile::Compiled;
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use eval::{async_eval, eval};
-pub use fast::{Mask, RopeFreqs, rms_norm, rope, scaled_dot_product_attention};
+pub use fast::{
+    Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention,
+};
 pub use memory::{MemoryReport, clear_cache, memory, reset_peak_memory};
-pub use quant::{QuantMode, Quantized, dequantize, quantize, quantized_matmul};
+pub use quant::{
+    QuantMode, Quantized, dequantize, from_fp8, gather_qmm, quantize, quantized_matmul,
+};
 pub use runtime::{Device, Runtime, current_device, stream_count, version};
 
 #[cfg(test)]

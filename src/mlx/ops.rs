@@ -1,6 +1,7 @@
 //! Element-wise operations, products and reductions.
 
 use super::error::check;
+use super::fast::none;
 use super::runtime::stream;
 use super::{Array, Dtype, Error, Result};
 
@@ -47,8 +48,14 @@ macro_rules! unary {
 }
 
 unary! {
+    /// The size of each element without its sign.
+    abs = "abs" mlx_abs;
     /// e to the power of each element.
     exp = "exp" mlx_exp;
+    /// The natural logarithm of each element.
+    log = "log" mlx_log;
+    /// The error function of each element.
+    erf = "erf" mlx_erf;
     /// The logistic function of each element.
     sigmoid = "sigmoid" mlx_sigmoid;
     /// The hyperbolic tangent of each element.
@@ -63,6 +70,8 @@ unary! {
     logical_not = "logical_not" mlx_logical_not;
     /// Whether each element is not a number.
     isnan = "isnan" mlx_isnan;
+    /// Whether each element is neither infinite nor not a number.
+    isfinite = "isfinite" mlx_isfinite;
 }
 
 macro_rules! binary {
@@ -88,12 +97,26 @@ binary! {
     divide = "divide" mlx_divide;
     /// The larger of two elements, broadcast.
     maximum = "maximum" mlx_maximum;
+    /// The smaller of two elements, broadcast.
+    minimum = "minimum" mlx_minimum;
+    /// The logarithm of the sum of two exponentials, broadcast.
+    logaddexp = "logaddexp" mlx_logaddexp;
+    /// Whether elements are equal, broadcast.
+    equal = "equal" mlx_equal;
     /// Whether elements are less, broadcast.
     less = "less" mlx_less;
+    /// Whether elements are less or equal, broadcast.
+    less_equal = "less_equal" mlx_less_equal;
+    /// Whether elements are greater, broadcast.
+    greater = "greater" mlx_greater;
     /// Whether elements are greater or equal, broadcast.
     greater_equal = "greater_equal" mlx_greater_equal;
     /// Whether both are true, broadcast.
     logical_and = "logical_and" mlx_logical_and;
+    /// Whether either is true, broadcast.
+    logical_or = "logical_or" mlx_logical_or;
+    /// Whole quotients, rounded down, broadcast.
+    floor_divide = "floor_divide" mlx_floor_divide;
     /// The matrix product of the last two dimensions; the others broadcast.
     matmul = "matmul" mlx_matmul;
 }
@@ -112,6 +135,12 @@ impl Array {
     #[track_caller]
     pub fn scalar_like(&self, value: f32) -> Result<Array> {
         Array::from_f32(value)?.astype(self.dtype())
+    }
+
+    /// Each element times a number of this array's type.
+    #[track_caller]
+    pub fn scale(&self, factor: f32) -> Result<Array> {
+        self.multiply(&self.scalar_like(factor)?)
     }
 
     /// `bias + self · other`.
@@ -162,6 +191,18 @@ impl Array {
         op!("sum", [self], mlx_sum_axis(self.raw(), axis, keepdims))
     }
 
+    /// The mean along one axis.
+    #[track_caller]
+    pub fn mean_axis(&self, axis: i32, keepdims: bool) -> Result<Array> {
+        op!("mean", [self], mlx_mean_axis(self.raw(), axis, keepdims))
+    }
+
+    /// Whether all elements are true.
+    #[track_caller]
+    pub fn all(&self) -> Result<Array> {
+        op!("all", [self], mlx_all(self.raw(), false))
+    }
+
     /// The largest element along one axis.
     #[track_caller]
     pub fn max_axis(&self, axis: i32, keepdims: bool) -> Result<Array> {
@@ -186,15 +227,21 @@ impl Array {
         op!("argsort", [self], mlx_argsort_axis(self.raw(), -1))
     }
 
-    /// Indices (uint32) that put the `kth` smallest of the last axis in its place, the smaller ones
+    /// Indices (uint32) that put the `kth` smallest along an axis in its place, the smaller ones
     /// before it.
     #[track_caller]
-    pub fn argpartition(&self, kth: i32) -> Result<Array> {
+    pub fn argpartition(&self, kth: i32, axis: i32) -> Result<Array> {
         op!(
             "argpartition",
             [self],
-            mlx_argpartition_axis(self.raw(), kth, -1)
+            mlx_argpartition_axis(self.raw(), kth, axis)
         )
+    }
+
+    /// The `k` largest elements along an axis, in no order.
+    #[track_caller]
+    pub fn topk(&self, k: i32, axis: i32) -> Result<Array> {
+        op!("topk", [self], mlx_topk_axis(self.raw(), k, axis))
     }
 
     /// The last axis sorted ascending.
@@ -203,10 +250,10 @@ impl Array {
         op!("sort", [self], mlx_sort_axis(self.raw(), -1))
     }
 
-    /// Running sums along the last axis; `reverse` runs from the end, and unless `inclusive` an
-    /// element is not part of its own sum.
+    /// Running sums along an axis; `reverse` runs from the end, and unless `inclusive` an element is
+    /// not part of its own sum.
     #[track_caller]
-    pub fn cumsum(&self, reverse: bool, inclusive: bool) -> Result<Array> {
+    pub fn cumsum(&self, axis: i32, reverse: bool, inclusive: bool) -> Result<Array> {
         let same = mlx_sys::mlx_optional_dtype {
             value: self.dtype().raw(),
             has_value: false,
@@ -214,7 +261,36 @@ impl Array {
         op!(
             "cumsum",
             [self],
-            mlx_cumsum_axis(self.raw(), -1, reverse, inclusive, same)
+            mlx_cumsum_axis(self.raw(), axis, reverse, inclusive, same)
+        )
+    }
+
+    /// The lower triangle of the last two dimensions, up to the `k`-th diagonal; zero above.
+    #[track_caller]
+    pub fn tril(&self, k: i32) -> Result<Array> {
+        op!("tril", [self], mlx_tril(self.raw(), k))
+    }
+
+    /// The convolution of `self [B, L, C_in]` with `weight [C_out, K, C_in / groups]`, stride 1 and
+    /// without padding: `[B, L - K + 1, C_out]`.
+    #[track_caller]
+    pub fn conv1d(&self, weight: &Array, groups: i32) -> Result<Array> {
+        op!(
+            "conv1d",
+            [self, weight],
+            mlx_conv1d(self.raw(), weight.raw(), 1, 0, 1, groups)
+        )
+    }
+
+    /// For each index the product of `self`'s matrix and the matrix that `indices` names among
+    /// `matrices [E, K, N]`. `self [.., M, K]` broadcasts against `indices [..]`; `sorted` says that
+    /// the indices ascend, which reads each matrix once.
+    #[track_caller]
+    pub fn gather_mm(&self, matrices: &Array, indices: &Array, sorted: bool) -> Result<Array> {
+        op!(
+            "gather_mm",
+            [self, matrices, indices],
+            mlx_gather_mm(self.raw(), matrices.raw(), none(), indices.raw(), sorted)
         )
     }
 

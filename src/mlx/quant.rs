@@ -24,6 +24,37 @@ pub enum QuantMode {
 }
 
 impl QuantMode {
+    /// All there are.
+    pub const ALL: [QuantMode; 4] = [
+        QuantMode::Affine,
+        QuantMode::Mxfp4,
+        QuantMode::Mxfp8,
+        QuantMode::Nvfp4,
+    ];
+
+    /// Whether a matrix has `biases` beside its `scales`.
+    pub fn has_biases(self) -> bool {
+        self == QuantMode::Affine
+    }
+
+    /// The group sizes that MLX takes, the default first.
+    pub fn group_sizes(self) -> &'static [usize] {
+        match self {
+            QuantMode::Affine => &[64, 32, 128],
+            QuantMode::Mxfp4 | QuantMode::Mxfp8 => &[32],
+            QuantMode::Nvfp4 => &[16],
+        }
+    }
+
+    /// The widths in bits that MLX takes, the default first.
+    pub fn widths(self) -> &'static [usize] {
+        match self {
+            QuantMode::Affine => &[4, 2, 3, 5, 6, 8],
+            QuantMode::Mxfp4 | QuantMode::Nvfp4 => &[4],
+            QuantMode::Mxfp8 => &[8],
+        }
+    }
+
     /// MLX's name for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -78,19 +109,20 @@ impl Quantized {
         self.weight.nbytes() + self.scales.nbytes() + biases
     }
 
+    /// The same change made to all parts. It must treat rows alike: the last dimensions differ.
+    pub fn map(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Quantized> {
+        Ok(Quantized {
+            weight: change(&self.weight)?,
+            scales: change(&self.scales)?,
+            biases: self.biases.as_ref().map(change).transpose()?,
+            ..*self
+        })
+    }
+
     /// The rows at `indices`, packed as before.
     #[track_caller]
     pub fn take(&self, indices: &Array) -> Result<Quantized> {
-        Ok(Quantized {
-            weight: self.weight.take(indices, 0)?,
-            scales: self.scales.take(indices, 0)?,
-            biases: self
-                .biases
-                .as_ref()
-                .map(|b| b.take(indices, 0))
-                .transpose()?,
-            ..*self
-        })
+        self.map(|part| part.take(indices, 0))
     }
 }
 
@@ -101,9 +133,9 @@ fn some(value: i32) -> mlx_sys::mlx_optional_int {
     }
 }
 
-/// `x · wᵀ` with a packed `w`.
+/// `x · wᵀ` with a packed `w`; without `transpose` `x · w`.
 #[track_caller]
-pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Array> {
+pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
     op!(
         "quantized_matmul",
         [x, &w.weight, &w.scales],
@@ -112,12 +144,41 @@ pub fn quantized_matmul(x: &Array, w: &Quantized) -> Result<Array> {
             w.weight.raw(),
             w.scales.raw(),
             w.biases_raw(),
-            true,
+            transpose,
             some(w.group_size),
             some(w.bits),
             w.mode.c_name().as_ptr(),
         )
     )
+}
+
+/// For each index the product of `x`'s matrix and the transpose of the packed one that `indices`
+/// names among `w`'s `[E, out, in]`; as [`Array::gather_mm`].
+#[track_caller]
+pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Result<Array> {
+    op!(
+        "gather_qmm",
+        [x, &w.weight, &w.scales, indices],
+        mlx_gather_qmm(
+            x.raw(),
+            w.weight.raw(),
+            w.scales.raw(),
+            w.biases_raw(),
+            none(),
+            indices.raw(),
+            true,
+            some(w.group_size),
+            some(w.bits),
+            w.mode.c_name().as_ptr(),
+            sorted,
+        )
+    )
+}
+
+/// The numbers of 8-bit floats (e4m3, in uint8), as `dtype`.
+#[track_caller]
+pub fn from_fp8(x: &Array, dtype: Dtype) -> Result<Array> {
+    op!("from_fp8", [x], mlx_from_fp8(x.raw(), dtype.raw()))
 }
 
 /// The unpacked matrix, as `dtype`.

@@ -2,7 +2,7 @@
 
 use super::error::check;
 use super::ops::op;
-use super::{Array, Dtype, Result};
+use super::{Array, Dtype, Error, Result};
 
 /// A list of handles for a call; the arrays stay the caller's.
 pub(super) struct ArrayVec(mlx_sys::mlx_vector_array);
@@ -72,6 +72,17 @@ impl Array {
         )
     }
 
+    /// The same number everywhere.
+    #[track_caller]
+    pub fn full(shape: &[i32], value: f32, dtype: Dtype) -> Result<Array> {
+        let value = Array::from_f32(value)?;
+        op!(
+            "full",
+            [],
+            mlx_full(shape.as_ptr(), shape.len(), value.raw(), dtype.raw())
+        )
+    }
+
     /// `start, start + 1, …, stop - 1`.
     #[track_caller]
     pub fn arange(start: i32, stop: i32, dtype: Dtype) -> Result<Array> {
@@ -102,10 +113,44 @@ impl Array {
         )
     }
 
+    /// Two dimensions swapped.
+    #[track_caller]
+    pub fn swapaxes(&self, a: i32, b: i32) -> Result<Array> {
+        op!("swapaxes", [self], mlx_swapaxes(self.raw(), a, b))
+    }
+
     /// The last two dimensions swapped.
     #[track_caller]
     pub fn swap_last(&self) -> Result<Array> {
-        op!("swapaxes", [self], mlx_swapaxes(self.raw(), -1, -2))
+        self.swapaxes(-1, -2)
+    }
+
+    /// The dimensions `start..=end` joined into one.
+    #[track_caller]
+    pub fn flatten(&self, start: i32, end: i32) -> Result<Array> {
+        op!("flatten", [self], mlx_flatten(self.raw(), start, end))
+    }
+
+    /// One dimension cut into several; one of these may be -1 and is worked out.
+    #[track_caller]
+    pub fn unflatten(&self, axis: i32, shape: &[i32]) -> Result<Array> {
+        op!(
+            "unflatten",
+            [self],
+            mlx_unflatten(self.raw(), axis, shape.as_ptr(), shape.len())
+        )
+    }
+
+    /// Each slice along an axis `n` times in a row.
+    #[track_caller]
+    pub fn repeat(&self, n: i32, axis: i32) -> Result<Array> {
+        op!("repeat", [self], mlx_repeat_axis(self.raw(), n, axis))
+    }
+
+    /// The same bytes read as another type; the last dimension changes with its size.
+    #[track_caller]
+    pub fn view(&self, dtype: Dtype) -> Result<Array> {
+        op!("view", [self], mlx_view(self.raw(), dtype.raw()))
     }
 
     /// A new dimension of size 1.
@@ -170,6 +215,48 @@ impl Array {
         self.slice(&starts, &ends)
     }
 
+    /// Every `step`-th slice along one axis, from `start` on.
+    #[track_caller]
+    pub fn slice_step(&self, axis: i32, start: i32, step: i32) -> Result<Array> {
+        let stop = self.shape();
+        let mut starts = vec![0; stop.len()];
+        let mut steps = vec![1; stop.len()];
+        self.dim(axis)?;
+        let i = axis.rem_euclid(stop.len() as i32) as usize;
+        (starts[i], steps[i]) = (start, step);
+        op!(
+            "slice",
+            [self],
+            mlx_slice(
+                self.raw(),
+                starts.as_ptr(),
+                starts.len(),
+                stop.as_ptr(),
+                stop.len(),
+                steps.as_ptr(),
+                steps.len(),
+            )
+        )
+    }
+
+    /// Cut along an axis into parts of these sizes, which must add up to the dimension.
+    #[track_caller]
+    pub fn split<const N: usize>(&self, sizes: [i32; N], axis: i32) -> Result<[Array; N]> {
+        let whole = self.dim(axis)?;
+        if sizes.iter().sum::<i32>() != whole {
+            let message = format!("parts of {sizes:?} do not add up to {whole}");
+            return Err(Error::new("split", &[self], message));
+        }
+        let mut start = 0;
+        let parts = sizes.iter().map(|size| {
+            start += size;
+            self.slice_axis(axis, start - size, start)
+        });
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        <[Array; N]>::try_from(parts)
+            .map_err(|_| Error::new("split", &[self], "as many parts as sizes"))
+    }
+
     /// This array with `update` in place of `start..stop`. Takes the array by value: as long as no
     /// other handle to it lives, MLX writes in place instead of copying all of it.
     #[track_caller]
@@ -201,24 +288,34 @@ impl Array {
         )
     }
 
-    /// Elements along the last axis, at indices that have the other dimensions too.
+    /// Elements along an axis, at indices that have the other dimensions too.
     #[track_caller]
-    pub fn take_along_last(&self, indices: &Array) -> Result<Array> {
+    pub fn take_along_axis(&self, indices: &Array, axis: i32) -> Result<Array> {
         op!(
             "take_along_axis",
             [self, indices],
-            mlx_take_along_axis(self.raw(), indices.raw(), -1)
+            mlx_take_along_axis(self.raw(), indices.raw(), axis)
         )
     }
 
-    /// This array with `values` at `indices` along the last axis.
+    /// This array with `values` at `indices` along an axis.
     #[track_caller]
-    pub fn put_along_last(&self, indices: &Array, values: &Array) -> Result<Array> {
+    pub fn put_along_axis(&self, indices: &Array, values: &Array, axis: i32) -> Result<Array> {
         op!(
             "put_along_axis",
             [self, indices, values],
-            mlx_put_along_axis(self.raw(), indices.raw(), values.raw(), -1)
+            mlx_put_along_axis(self.raw(), indices.raw(), values.raw(), axis)
         )
+    }
+
+    /// Arrays of one shape joined along a new axis.
+    #[track_caller]
+    pub fn stack(arrays: &[&Array], axis: i32) -> Result<Array> {
+        let list = ArrayVec::of(arrays);
+        crate::mlx::ops::build("stack", arrays, |out, stream| {
+            // SAFETY: `out` is a fresh handle and the vector is live.
+            unsafe { mlx_sys::mlx_stack_axis(out, list.raw(), axis, stream) }
+        })
     }
 
     /// Arrays joined along an axis.

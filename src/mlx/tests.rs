@@ -187,7 +187,7 @@ fn attention_takes_every_mask() {
         let key = Array::random_key(1)?;
         let normal = |l| Array::random_normal(&[1, 2, l, 8], Dtype::Float32, 0., 1., &key);
         let (q, kv) = (normal(3)?, normal(5)?);
-        let attend = |mask| scaled_dot_product_attention(&q, &kv, &kv, 0.35, mask);
+        let attend = |mask| scaled_dot_product_attention(&q, &kv, &kv, 0.35, mask, None);
         let causal = attend(Mask::Causal)?;
         // Aligned at the end: query i sees keys 0..=i + 2.
         let rows = Array::arange(2, 5, Dtype::Int32)?.reshape(&[3, 1])?;

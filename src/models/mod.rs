@@ -1,5 +1,6 @@
 //! The architectures, one a file, and the table that names them.
 
+mod decoder;
 mod llama;
 mod qwen3;
 
@@ -9,6 +10,7 @@ use crate::checkpoint::{
     Weights, WeightsAs,
 };
 use crate::mlx::{Array, Result};
+use crate::nn::AttentionShape;
 
 /// A language model on the engine's thread.
 ///
@@ -21,7 +23,7 @@ pub trait Model {
     /// Logits `[.., vocab]` of hidden states `[.., d_model]`.
     fn unembed(&self, hidden: &Array) -> Result<Array>;
 
-    /// Empty caches for a new sequence, one for each layer.
+    /// Empty caches for a new sequence, in the order in which `forward` uses them.
     fn caches(&self) -> Vec<LayerCache>;
 
     /// What is known of it.
@@ -39,11 +41,26 @@ pub struct ModelFacts {
     pub weight_bytes: usize,
 }
 
+impl ModelFacts {
+    /// From the configuration; the weights' bytes are filled in when they are loaded.
+    fn new(config: &Config, vocab_size: usize) -> LoadResult<Self> {
+        Ok(Self {
+            vocab_size,
+            context_length: config.usize_opt("max_position_embeddings")?,
+            weight_bytes: 0,
+        })
+    }
+}
+
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
-static ARCHITECTURES: &[(&str, Load)] = &[("llama", llama::load), ("qwen3", qwen3::load)];
+static ARCHITECTURES: &[(&str, Load)] = &[
+    ("llama", llama::load),
+    ("mistral", llama::load),
+    ("qwen3", qwen3::load),
+];
 
 /// The names of all architectures that can be loaded.
 pub fn architectures() -> impl Iterator<Item = &'static str> {
@@ -110,4 +127,58 @@ fn positive_or(
         None | Some(0) => default,
         Some(n) => n,
     })
+}
+
+/// The usual settings of attention, without biases: `head_dim` is `hidden_size` shared out where it
+/// is absent, and so are as many key heads as query heads.
+///
+/// # Errors
+/// If a setting is missing or zero, or the key heads do not divide the query heads.
+fn heads(config: &Config) -> LoadResult<AttentionShape> {
+    let d_model = positive(config, "hidden_size")?;
+    let n_heads = positive(config, "num_attention_heads")?;
+    let n_kv_heads = positive_or(config, "num_key_value_heads", n_heads)?;
+    if !n_heads.is_multiple_of(n_kv_heads) {
+        let expected = format!("a divisor of num_attention_heads, which is {n_heads}");
+        return Err(config.invalid("num_key_value_heads", expected).into());
+    }
+    let head_dim = positive_or(config, "head_dim", d_model / n_heads)?;
+    if head_dim == 0 {
+        let expected = format!("at least num_attention_heads, which is {n_heads}");
+        return Err(config.invalid("hidden_size", expected).into());
+    }
+    Ok(AttentionShape {
+        d_model,
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        qkv_bias: false,
+        o_bias: false,
+    })
+}
+
+/// How many positions each layer's queries see, by `layer_types` and `sliding_window`: none for full
+/// attention. Empty where there are no `layer_types`.
+///
+/// # Errors
+/// If a type is neither `full_attention` nor `sliding_attention`, or there are fewer types than
+/// layers.
+fn windows(config: &Config) -> LoadResult<Vec<Option<usize>>> {
+    let Some(types) = config.str_list("layer_types")? else {
+        return Ok(Vec::new());
+    };
+    let n_layers = positive(config, "num_hidden_layers")?;
+    if types.len() < n_layers {
+        let expected = format!("a type for each of {n_layers} layers");
+        return Err(config.invalid("layer_types", expected).into());
+    }
+    let window = |kind: &&str| match *kind {
+        "full_attention" => Ok(None),
+        "sliding_attention" => Ok(Some(positive(config, "sliding_window")?)),
+        other => Err(LoadError::Unsupported(format!(
+            "{}: layer_types has {other:?}; supported are full_attention and sliding_attention",
+            config.file()
+        ))),
+    };
+    types.iter().map(window).collect()
 }

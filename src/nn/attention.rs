@@ -1,11 +1,11 @@
-//! Grouped-query attention with rotary positions, the common form.
+//! Grouped-query attention, the common form and its usual variations.
 
 use super::{Linear, RmsNorm, Rope};
-use crate::cache::{Batch, LayerCache};
+use crate::cache::{Attend, Batch, KvView, LayerCache};
 use crate::checkpoint::{Cursor, LoadResult};
-use crate::mlx::{Array, Result, scaled_dot_product_attention};
+use crate::mlx::{Array, Result};
 
-/// The sizes of an attention layer, and which optional parts it has.
+/// The sizes of an attention layer, and which of its projections have biases.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionShape {
     /// Features of the residual stream.
@@ -16,86 +16,186 @@ pub struct AttentionShape {
     pub n_kv_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// Whether the four projections have biases.
-    pub bias: bool,
-    /// The epsilon of `q_norm` and `k_norm`, if queries and keys are normalised per head.
-    pub qk_norm: Option<f32>,
+    /// Whether `q_proj`, `k_proj` and `v_proj` have biases.
+    pub qkv_bias: bool,
+    /// Whether `o_proj` has one.
+    pub o_bias: bool,
 }
 
-/// An attention layer (Vaswani et al., 2017; Ainslie et al., 2023).
-#[derive(Debug)]
+/// How queries and keys are normalised before they turn.
+#[derive(Clone, Debug)]
+pub enum QkNorm {
+    /// Each head by itself, `[head_dim]`.
+    Heads(RmsNorm, RmsNorm),
+    /// All heads together, `[n_heads * head_dim]` and `[n_kv_heads * head_dim]`.
+    Whole(RmsNorm, RmsNorm),
+}
+
+/// An attention layer (Vaswani et al., 2017; Ainslie et al., 2023). After `load` a model sets what
+/// its family has beside the projections.
+#[derive(Clone, Debug)]
 pub struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
-    qk_norm: Option<(RmsNorm, RmsNorm)>,
-    rope: Rope,
+    /// `[n_heads * head_dim, d_model]`.
+    pub q_proj: Linear,
+    /// `[n_kv_heads * head_dim, d_model]`.
+    pub k_proj: Linear,
+    /// `[n_kv_heads * head_dim, d_model]`.
+    pub v_proj: Linear,
+    /// `[d_model, n_heads * head_dim]`.
+    pub o_proj: Linear,
+    /// None for layers that do not normalise them.
+    pub qk_norm: Option<QkNorm>,
+    /// None for layers without positions.
+    pub rope: Option<Rope>,
+    /// Scores are multiplied by it; `1 / sqrt(head_dim)` after `load`.
+    pub scale: f32,
+    /// A cap on scores.
+    pub softcap: Option<f32>,
+    /// A learned score for each head that takes its share of the softmax, `[H]`.
+    pub sinks: Option<Array>,
     n_heads: i32,
     n_kv_heads: i32,
     head_dim: i32,
 }
 
 impl Attention {
-    /// `q_proj`, `k_proj`, `v_proj`, `o_proj` and perhaps `q_norm`, `k_norm` under `w`.
-    pub fn load(w: &Cursor, shape: AttentionShape, rope: Rope) -> LoadResult<Self> {
+    /// `q_proj`, `k_proj`, `v_proj` and `o_proj` under `w`.
+    pub fn load(w: &Cursor, shape: AttentionShape, rope: Option<Rope>) -> LoadResult<Self> {
         let AttentionShape {
-            d_model,
-            n_heads,
-            n_kv_heads,
-            head_dim,
-            bias,
-            qk_norm,
+            d_model, qkv_bias, ..
         } = shape;
-        let (queries, keys) = (n_heads * head_dim, n_kv_heads * head_dim);
-        let norms = |eps| -> LoadResult<_> {
-            let q_norm = w.rms_norm("q_norm", head_dim, eps)?;
-            Ok((q_norm, w.rms_norm("k_norm", head_dim, eps)?))
-        };
-        Ok(Self {
-            q_proj: w.linear("q_proj", [queries, d_model], bias)?,
-            k_proj: w.linear("k_proj", [keys, d_model], bias)?,
-            v_proj: w.linear("v_proj", [keys, d_model], bias)?,
-            o_proj: w.linear("o_proj", [d_model, queries], bias)?,
-            qk_norm: qk_norm.map(norms).transpose()?,
+        let (queries, keys) = shape.widths();
+        let qkv = [
+            w.linear("q_proj", [queries, d_model], qkv_bias)?,
+            w.linear("k_proj", [keys, d_model], qkv_bias)?,
+            w.linear("v_proj", [keys, d_model], qkv_bias)?,
+        ];
+        let o_proj = w.linear("o_proj", [d_model, queries], shape.o_bias)?;
+        Ok(Self::new(qkv, o_proj, shape, rope))
+    }
+
+    /// The same with `qkv_proj`, the first three in one matrix in this order.
+    pub fn load_fused(w: &Cursor, shape: AttentionShape, rope: Option<Rope>) -> LoadResult<Self> {
+        let (queries, keys) = shape.widths();
+        let parts = [queries, keys, keys];
+        let qkv = w.split_linear("qkv_proj", parts, shape.d_model, shape.qkv_bias)?;
+        let o_proj = w.linear("o_proj", [shape.d_model, queries], shape.o_bias)?;
+        Ok(Self::new(qkv, o_proj, shape, rope))
+    }
+
+    /// From its projections: queries, keys and values, and the output.
+    pub fn new(
+        [q_proj, k_proj, v_proj]: [Linear; 3],
+        o_proj: Linear,
+        shape: AttentionShape,
+        rope: Option<Rope>,
+    ) -> Self {
+        Self {
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            qk_norm: None,
             rope,
-            n_heads: n_heads as i32,
-            n_kv_heads: n_kv_heads as i32,
-            head_dim: head_dim as i32,
-        })
+            scale: 1.0 / (shape.head_dim as f32).sqrt(),
+            softcap: None,
+            sinks: None,
+            n_heads: shape.n_heads as i32,
+            n_kv_heads: shape.n_kv_heads as i32,
+            head_dim: shape.head_dim as i32,
+        }
+    }
+
+    /// With `q_norm` and `k_norm` under `w`, each head by itself.
+    pub fn with_head_norms(mut self, w: &Cursor, eps: f32) -> LoadResult<Self> {
+        let d = self.head_dim as usize;
+        self.qk_norm = Some(QkNorm::Heads(
+            w.rms_norm("q_norm", d, eps)?,
+            w.rms_norm("k_norm", d, eps)?,
+        ));
+        Ok(self)
     }
 
     /// `x [B, L, d_model]` to the same shape; keys and values join `cache`.
     pub fn forward(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<Array> {
-        let (b, l) = (x.dim(0)?, x.dim(1)?);
-        let split = |y: Array, heads| y.reshape(&[b, l, heads, self.head_dim]);
-        let heads_first = |y: Array| y.transpose_axes(&[0, 2, 1, 3]);
-        let mut queries = split(self.q_proj.forward(x)?, self.n_heads)?; // [B, L, H, D]
-        let mut keys = split(self.k_proj.forward(x)?, self.n_kv_heads)?; // [B, L, K, D]
-        let values = split(self.v_proj.forward(x)?, self.n_kv_heads)?; // [B, L, K, D]
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            queries = q_norm.forward(&queries)?;
-            keys = k_norm.forward(&keys)?;
-        }
-        let queries = self.rope.forward(&heads_first(queries)?, batch.offset)?; // [B, H, L, D]
-        let keys = self.rope.forward(&heads_first(keys)?, batch.offset)?; // [B, K, L, D]
-        let view = cache.update(&keys, &heads_first(values)?, batch)?;
-        let scale = 1.0 / (self.head_dim as f32).sqrt();
-        let mixed = scaled_dot_product_attention(&queries, &view.k, &view.v, scale, view.mask)?;
-        let joined =
-            mixed
-                .transpose_axes(&[0, 2, 1, 3])?
-                .reshape(&[b, l, self.n_heads * self.head_dim])?; // [B, L, H * D]
-        self.o_proj.forward(&joined)
+        let queries = self.queries(x, batch)?;
+        let view = self.remember(x, batch, cache)?;
+        self.output(&self.attend(&queries, &view)?)
     }
 
-    /// Bytes of the weights in memory.
-    pub fn nbytes(&self) -> usize {
-        let projections = [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj];
-        let norms = self
-            .qk_norm
-            .as_ref()
-            .map_or(0, |(q, k)| q.nbytes() + k.nbytes());
-        projections.iter().map(|p| p.nbytes()).sum::<usize>() + norms
+    /// The turned queries `[B, H, L, D]` of `x [B, L, d_model]`.
+    pub fn queries(&self, x: &Array, batch: &Batch) -> Result<Array> {
+        self.split_queries(self.q_proj.forward(x)?, batch)
+    }
+
+    /// The turned queries `[B, H, L, D]` of projected ones `[B, L, H * D]`.
+    pub fn split_queries(&self, projected: Array, batch: &Batch) -> Result<Array> {
+        let norm = self.qk_norm.as_ref().map(|norm| match norm {
+            QkNorm::Heads(q, _) => (q, false),
+            QkNorm::Whole(q, _) => (q, true),
+        });
+        self.split(projected, self.n_heads, norm, self.rope.as_ref(), batch)
+    }
+
+    /// Adds the keys and values of `x [B, L, d_model]` to `cache` and shows what queries may see.
+    pub fn remember(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<KvView> {
+        let norm = self.qk_norm.as_ref().map(|norm| match norm {
+            QkNorm::Heads(_, k) => (k, false),
+            QkNorm::Whole(_, k) => (k, true),
+        });
+        let (keys, values) = (self.k_proj.forward(x)?, self.v_proj.forward(x)?);
+        let keys = self.split(keys, self.n_kv_heads, norm, self.rope.as_ref(), batch)?;
+        let values = self.split(values, self.n_kv_heads, None, None, batch)?;
+        cache.update(&keys, &values, batch)
+    }
+
+    /// Attention of the queries to what `view` shows, the heads joined: `[B, L, H * D]`.
+    pub fn attend(&self, queries: &Array, view: &KvView) -> Result<Array> {
+        let how = Attend {
+            scale: self.scale,
+            softcap: self.softcap,
+            sinks: self.sinks.as_ref(),
+        };
+        view.attend(queries, how)?
+            .transpose_axes(&[0, 2, 1, 3])?
+            .flatten(2, 3) // [B, L, H * D]
+    }
+
+    /// The output projection of joined heads `[B, L, H * D]`.
+    pub fn output(&self, joined: &Array) -> Result<Array> {
+        self.o_proj.forward(joined)
+    }
+
+    /// `y [B, L, heads * D]` to `[B, heads, L, D]`, normalised and turned.
+    fn split(
+        &self,
+        mut y: Array,
+        heads: i32,
+        norm: Option<(&RmsNorm, bool)>,
+        rope: Option<&Rope>,
+        batch: &Batch,
+    ) -> Result<Array> {
+        if let Some((norm, true)) = norm {
+            y = norm.forward(&y)?;
+        }
+        y = y.unflatten(2, &[heads, self.head_dim])?; // [B, L, heads, D]
+        if let Some((norm, false)) = norm {
+            y = norm.forward(&y)?;
+        }
+        y = y.transpose_axes(&[0, 2, 1, 3])?; // [B, heads, L, D]
+        match rope {
+            Some(rope) => rope.forward(&y, batch),
+            None => Ok(y),
+        }
+    }
+}
+
+impl AttentionShape {
+    /// Features of all query heads, and of all key heads.
+    pub fn widths(&self) -> (usize, usize) {
+        (
+            self.n_heads * self.head_dim,
+            self.n_kv_heads * self.head_dim,
+        )
     }
 }

@@ -1,26 +1,41 @@
-//! The gated feed-forward layer.
+//! Feed-forward layers.
 
-use std::cell::OnceCell;
-
-use super::Linear;
+use super::{Activation, Linear};
 use crate::checkpoint::{Cursor, LoadResult};
-use crate::mlx::{Array, Compiled, Device, Result, current_device};
+use crate::mlx::{Array, Result};
 
-/// `down(silu(gate(x)) * up(x))` (Shazeer, 2020).
-#[derive(Debug)]
-pub struct SwiGlu {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+/// `down(activation(gate(x)) · up(x))` (Shazeer, 2020).
+#[derive(Clone, Debug)]
+pub struct GatedMlp {
+    /// `[d_ff, d_model]`.
+    pub gate_proj: Linear,
+    /// `[d_ff, d_model]`.
+    pub up_proj: Linear,
+    /// `[d_model, d_ff]`.
+    pub down_proj: Linear,
+    /// What the gate goes through.
+    pub activation: Activation,
 }
 
-impl SwiGlu {
-    /// `gate_proj`, `up_proj` and `down_proj` under `w`.
+impl GatedMlp {
+    /// `gate_proj`, `up_proj` and `down_proj` under `w`, with SiLU as the activation.
     pub fn load(w: &Cursor, d_model: usize, d_ff: usize, bias: bool) -> LoadResult<Self> {
         Ok(Self {
             gate_proj: w.linear("gate_proj", [d_ff, d_model], bias)?,
             up_proj: w.linear("up_proj", [d_ff, d_model], bias)?,
             down_proj: w.linear("down_proj", [d_model, d_ff], bias)?,
+            activation: Activation::Silu,
+        })
+    }
+
+    /// The same with `gate_up_proj`, the first two in one matrix, gate first.
+    pub fn load_fused(w: &Cursor, d_model: usize, d_ff: usize) -> LoadResult<Self> {
+        let [gate_proj, up_proj] = w.split_linear("gate_up_proj", [d_ff, d_ff], d_model, false)?;
+        Ok(Self {
+            gate_proj,
+            up_proj,
+            down_proj: w.linear("down_proj", [d_model, d_ff], false)?,
+            activation: Activation::Silu,
         })
     }
 
@@ -28,38 +43,6 @@ impl SwiGlu {
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let gate = self.gate_proj.forward(x)?;
         let up = self.up_proj.forward(x)?;
-        self.down_proj.forward(&silu_mul(&gate, &up)?)
+        self.down_proj.forward(&self.activation.gated(&gate, &up)?)
     }
-
-    /// Bytes of the weights in memory.
-    pub fn nbytes(&self) -> usize {
-        self.gate_proj.nbytes() + self.up_proj.nbytes() + self.down_proj.nbytes()
-    }
-}
-
-thread_local! {
-    static COMPILED: OnceCell<Compiled> = const { OnceCell::new() };
-}
-
-/// `silu(gate) * up`, fused into one kernel on a GPU.
-///
-/// On a CPU MLX compiles by calling a C++ compiler at run time, which a user's machine may lack.
-pub fn silu_mul(gate: &Array, up: &Array) -> Result<Array> {
-    fn plain(inputs: &[Array]) -> Result<Array> {
-        let (gate, up) = (&inputs[0], &inputs[1]);
-        gate.multiply(&gate.sigmoid()?)?.multiply(up)
-    }
-    if current_device() != Some(Device::Gpu) {
-        return plain(&[gate.clone(), up.clone()]);
-    }
-    COMPILED.with(|cell| {
-        if cell.get().is_none() {
-            // Another value cannot have been set in between: the cell is this thread's own.
-            let _ = cell.set(Compiled::new(plain)?);
-        }
-        match cell.get() {
-            Some(compiled) => compiled.call(&[gate, up]),
-            None => plain(&[gate.clone(), up.clone()]),
-        }
-    })
 }

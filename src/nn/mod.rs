@@ -1,13 +1,22 @@
-//! Layers without state: what a model file is made of.
+//! Layers without state of their own: what a model file is made of.
 
+mod activation;
 mod attention;
+mod conv;
 mod linear;
 mod mlp;
+mod moe;
 mod norm;
 mod rope;
 
-pub use attention::{Attention, AttentionShape};
-pub use linear::{Embedding, Linear};
-pub use mlp::{SwiGlu, silu_mul};
-pub use norm::RmsNorm;
+pub use activation::{Activation, softplus};
+pub use attention::{Attention, AttentionShape, QkNorm};
+pub use conv::Conv1d;
+pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
+pub use mlp::GatedMlp;
+pub use moe::{
+    ExpertShape, GroupRouting, SwitchGlu, by_expert, softmax_top_k, top_k, top_k_softmax,
+    weighted_sum,
+};
+pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeShape};

@@ -1,27 +1,42 @@
 //! Normalisation layers.
 
-use crate::mlx::{Array, Result, rms_norm};
+use crate::mlx::{Array, Result, layer_norm, rms_norm};
 
-/// Root-mean-square norm with a learned scale.
-#[derive(Debug)]
+/// Root-mean-square norm, with a learned scale or without (Zhang and Sennrich, 2019).
+#[derive(Clone, Debug)]
 pub struct RmsNorm {
-    weight: Array,
+    weight: Option<Array>,
     eps: f32,
 }
 
 impl RmsNorm {
-    /// From its scale `[d]`.
-    pub fn new(weight: Array, eps: f32) -> Self {
+    /// From its scale `[d]`, if it has one.
+    pub fn new(weight: Option<Array>, eps: f32) -> Self {
         Self { weight, eps }
     }
 
     /// Over the last axis of `x [.., d]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        rms_norm(x, &self.weight, self.eps)
+        rms_norm(x, self.weight.as_ref(), self.eps)
+    }
+}
+
+/// Mean and variance norm, with a learned scale and offset or without (Ba et al., 2016).
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Option<Array>,
+    bias: Option<Array>,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// From its scale and offset `[d]`, if it has them.
+    pub fn new(weight: Option<Array>, bias: Option<Array>, eps: f32) -> Self {
+        Self { weight, bias, eps }
     }
 
-    /// Bytes of the scale in memory.
-    pub fn nbytes(&self) -> usize {
-        self.weight.nbytes()
+    /// Over the last axis of `x [.., d]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        layer_norm(x, self.weight.as_ref(), self.bias.as_ref(), self.eps)
     }
 }

@@ -1,11 +1,13 @@
 //! Rotary position embeddings, with the scalings that stretch a context.
 //!
 //! A table holds wavelengths over 2π: feature pair i turns by `position / table[i]` (Su et al.,
-//! 2021; llama3: Meta's Llama 3.1 reference; yarn: Peng et al., 2023). Setting names and defaults
+//! 2021; llama3: Meta's Llama 3.1 reference; yarn: Peng et al., 2023; longrope: Ding et al., 2024;
+//! proportional: Gemma 4, 2026). Setting names and defaults
 //! are those of Hugging Face's configurations as mlx-lm's `rope_utils` reads them.
 
 use std::f32::consts::PI;
 
+use crate::cache::Batch;
 use crate::checkpoint::{Config, LoadError, LoadResult};
 use crate::mlx::{self, Array, RopeFreqs};
 
@@ -21,18 +23,29 @@ pub struct RopeShape {
 }
 
 /// A rotary embedding.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rope {
     dims: i32,
     traditional: bool,
     freqs: RopeFreqs,
     /// Positions are multiplied by it.
     scale: f32,
-    /// Queries and keys are multiplied by it first (yarn's attention temperature).
+    /// Queries and keys are multiplied by it first (yarn's and longrope's attention temperature).
     mscale: f32,
 }
 
 impl Rope {
+    /// Without scaling.
+    pub fn plain(dims: usize, theta: f32, traditional: bool) -> Self {
+        Self {
+            dims: dims as i32,
+            traditional,
+            freqs: RopeFreqs::Base(theta),
+            scale: 1.0,
+            mscale: 1.0,
+        }
+    }
+
     /// From `rope_theta` with `rope_scaling`, or from `rope_parameters`, which has both.
     ///
     /// # Errors
@@ -49,43 +62,56 @@ impl Rope {
                 .invalid("rope_theta", "the base of the rotary embedding")
                 .into());
         };
-        let mut rope = Self {
-            dims: shape.dims as i32,
-            traditional: shape.traditional,
-            freqs: RopeFreqs::Base(theta),
-            scale: 1.0,
-            mscale: 1.0,
-        };
-        let Some(scaling) = config.object("rope_scaling")?.or(parameters) else {
-            return Ok(rope);
-        };
+        let plain = Self::plain(shape.dims, theta, shape.traditional);
+        match config.object("rope_scaling")?.or(parameters) {
+            None => Ok(plain),
+            Some(scaling) => plain.scaled(config, &scaling),
+        }
+    }
+
+    /// With the scaling that an object of `config` asks for, whose `type` or `rope_type` says which.
+    ///
+    /// # Errors
+    /// If the type is unknown, or a setting is missing or of the wrong kind.
+    pub fn scaled(mut self, config: &Config, scaling: &Config) -> LoadResult<Self> {
         let kind = match scaling.str_opt("type")? {
             Some(kind) => kind,
             None => scaling.str_or("rope_type", "default")?,
         };
-        let dims = shape.dims;
+        let dims = self.dims as usize;
+        let RopeFreqs::Base(theta) = self.freqs else {
+            return Ok(self);
+        };
         match kind {
-            "default" => {}
-            "linear" => rope.scale = 1.0 / scaling.f32("factor")?,
-            "llama3" => rope.freqs = table(&llama3(&scaling, dims, theta)?)?,
-            "yarn" => {
-                let (wavelengths, mscale) = yarn(&scaling, dims, theta)?;
-                rope.freqs = table(&wavelengths)?;
-                rope.mscale = mscale;
+            // Sections of mrope differ for images only; the positions of text are the same in all.
+            "default" | "mrope" => {}
+            "linear" => self.scale = 1.0 / scaling.f32("factor")?,
+            "llama3" => self.freqs = table(&llama3(scaling, dims, theta)?)?,
+            "yarn" | "deepseek_yarn" | "telechat3-yarn" => {
+                let (wavelengths, mscale) = yarn(scaling, dims, theta)?;
+                self.freqs = table(&wavelengths)?;
+                self.mscale = mscale;
             }
+            "longrope" | "su" => {
+                let (wavelengths, mscale) = longrope(config, scaling, dims, theta)?;
+                self.freqs = table(&wavelengths)?;
+                self.mscale = mscale;
+            }
+            "proportional" => self.freqs = table(&proportional(scaling, dims, theta)?)?,
             other => {
                 return Err(LoadError::Unsupported(format!(
-                    "{}: {} is {other:?}; supported are default, linear, llama3 and yarn",
+                    "{}: {} is {other:?}; supported are default, linear, llama3, yarn, longrope, \
+                     proportional and mrope",
                     config.file(),
                     scaling.path_of("rope_type")
                 )));
             }
         }
-        Ok(rope)
+        Ok(self)
     }
 
-    /// Turns `x [B, H, L, D]`, whose first position is `offset`.
-    pub fn forward(&self, x: &Array, offset: usize) -> mlx::Result<Array> {
+    /// Turns `x [B, H, L, D]` by the batch's positions.
+    pub fn forward(&self, x: &Array, batch: &Batch) -> mlx::Result<Array> {
         let scaled;
         let x = if self.mscale == 1.0 {
             x
@@ -93,7 +119,7 @@ impl Rope {
             scaled = self.scale_turning(x)?;
             &scaled
         };
-        let offset = offset as i32;
+        let offset = batch.offset as i32;
         mlx::rope(
             x,
             self.dims,
@@ -183,4 +209,55 @@ fn yarn(scaling: &Config, dims: usize, theta: f32) -> LoadResult<(Vec<f32>, f32)
         wavelengths,
         temperature(mscale) / temperature(mscale_all_dim),
     ))
+}
+
+/// Each wavelength has a stretch of its own, and queries and keys a factor. As in mlx-lm the long
+/// factors serve every length: a cache filled under one set cannot be read under the other.
+fn longrope(
+    config: &Config,
+    scaling: &Config,
+    dims: usize,
+    theta: f32,
+) -> LoadResult<(Vec<f32>, f32)> {
+    let key = "original_max_position_embeddings";
+    let original = match scaling.f32_opt(key)? {
+        Some(original) => original,
+        None => config.f32_or(key, 4096.0)?,
+    };
+    let longest = config.f32_or("max_position_embeddings", 131_072.0)?;
+    let factors = match scaling.f32_list("long_factor")? {
+        Some(factors) if factors.len() == dims / 2 => factors,
+        _ => {
+            let expected = format!("a list of {} numbers", dims / 2);
+            return Err(scaling.invalid("long_factor", expected).into());
+        }
+    };
+    let factor = longest / original;
+    let mscale = match factor <= 1.0 {
+        true => 1.0,
+        false => (1.0 + factor.ln() / original.ln()).sqrt(),
+    };
+    let stretched = plain(dims, theta).into_iter().zip(factors);
+    Ok((stretched.map(|(f, factor)| f * factor).collect(), mscale))
+}
+
+/// Wavelengths spread over all features of a head, of which the longest do not turn at all.
+fn proportional(scaling: &Config, dims: usize, theta: f32) -> LoadResult<Vec<f32>> {
+    let part = scaling.f32_or("partial_rotary_factor", 1.0)?;
+    if !(0.0..=1.0).contains(&part) {
+        return Err(scaling
+            .invalid("partial_rotary_factor", "from 0 to 1")
+            .into());
+    }
+    let factor = scaling.f32_or("factor", 1.0)?;
+    let turning = ((dims as f32 * part) as usize).div_ceil(2);
+    let stretch = |(i, f): (usize, f32)| match i < turning {
+        true => factor * f,
+        false => f32::INFINITY,
+    };
+    Ok(plain(dims, theta)
+        .into_iter()
+        .enumerate()
+        .map(stretch)
+        .collect())
 }

@@ -45,11 +45,11 @@ fn drop_where(logprobs: &Array, dropped: &Array) -> Result<Array> {
 fn top_p(logprobs: &Array, p: f32) -> Result<Array> {
     let ascending = logprobs.sort()?;
     let probs = ascending.exp()?;
-    let above = probs.cumsum(true, false)?; // the mass of likelier tokens, at each place
+    let above = probs.cumsum(-1, true, false)?; // the mass of likelier tokens, at each place
     let total = probs.sum_axis(-1, true)?;
     let reached = above.greater_equal(&total.multiply(&Array::from_f32(p)?)?)?;
     let n_dropped = reached.astype(Dtype::Uint32)?.sum_axis(-1, true)?;
-    let threshold = ascending.take_along_last(&n_dropped)?;
+    let threshold = ascending.take_along_axis(&n_dropped, -1)?;
     drop_where(logprobs, &logprobs.less(&threshold)?)
 }
 
@@ -68,10 +68,10 @@ fn top_k(logprobs: &Array, k: u32) -> Result<Array> {
     if k >= vocab {
         return Ok(logprobs.clone());
     }
-    let order = logprobs.negative()?.argpartition(k - 1)?;
+    let order = logprobs.negative()?.argpartition(k - 1, -1)?;
     let dropped = order.slice_axis(-1, k, vocab)?;
     let nothing = Array::from_f32(f32::NEG_INFINITY)?.broadcast_to(&dropped.shape())?;
-    logprobs.put_along_last(&dropped, &nothing)
+    logprobs.put_along_axis(&dropped, &nothing, -1)
 }
 
 /// Log-probabilities of chosen tokens and of the likeliest ones, still on the device.
@@ -96,7 +96,7 @@ impl Scores {
 pub fn score(logits: &Array, tokens: &Array, top: usize) -> Result<Scores> {
     let logprobs = logits.astype(Dtype::Float32)?.log_softmax()?;
     let chosen = logprobs
-        .take_along_last(&tokens.expand_dims(-1)?)?
+        .take_along_axis(&tokens.expand_dims(-1)?, -1)?
         .squeeze(-1)?;
     let vocab = logprobs.dim(-1)?;
     let top = (top as i32).min(vocab);
@@ -105,9 +105,9 @@ pub fn score(logits: &Array, tokens: &Array, top: usize) -> Result<Scores> {
     }
     let ids = logprobs
         .negative()?
-        .argpartition(top - 1)?
+        .argpartition(top - 1, -1)?
         .slice_axis(-1, 0, top)?;
-    let values = logprobs.take_along_last(&ids)?;
+    let values = logprobs.take_along_axis(&ids, -1)?;
     Ok(Scores {
         chosen,
         top: Some((ids, values)),

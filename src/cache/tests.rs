@@ -1,0 +1,190 @@
+//! Each kind of cache: what it shows, what it gives back, what it weighs.
+
+use super::{Batch, KvMask, LayerCache, Reach};
+use crate::mlx::{Array, Device, Dtype, Runtime};
+
+/// One key for each position, whose one feature is the position: `[1, 1, L, 1]`.
+fn entries(from: usize, to: usize) -> Array {
+    let places: Vec<f32> = (from..to).map(|p| p as f32).collect();
+    Array::from_slice(&places, &[1, 1, places.len() as i32, 1]).unwrap()
+}
+
+fn batch(from: usize, to: usize) -> Batch {
+    Batch::single(&vec![0; to - from], from).unwrap()
+}
+
+/// Which positions each query of `from..to` sees, by the view's keys and mask.
+fn seen(cache: &mut LayerCache, from: usize, to: usize) -> Vec<Vec<usize>> {
+    let k = entries(from, to);
+    let view = cache.update(&k, &k, &batch(from, to)).unwrap();
+    let keys = view.k.contiguous().unwrap().to_vec::<f32>().unwrap();
+    let (l, s) = (to - from, keys.len());
+    let visible = match view.mask {
+        KvMask::None => vec![1.0; l * s],
+        KvMask::Causal => {
+            let all = Array::full(&[l as i32, s as i32], 1.0, Dtype::Float32).unwrap();
+            all.tril(s as i32 - l as i32).unwrap().to_vec().unwrap()
+        }
+        KvMask::Array(mask) => mask.astype(Dtype::Float32).unwrap().to_vec().unwrap(),
+    };
+    let row = |i: usize| {
+        (0..s)
+            .filter(|j| visible[i * s + j] != 0.0)
+            .map(|j| keys[j] as usize)
+            .collect()
+    };
+    (0..l).map(row).collect()
+}
+
+fn expected(reach: Option<Reach>, from: usize, to: usize) -> Vec<Vec<usize>> {
+    let first = |p| reach.map_or(0, |reach| reach.first(p));
+    (from..to).map(|p| (first(p)..=p).collect()).collect()
+}
+
+#[test]
+fn every_query_sees_what_it_should_however_the_tokens_come() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let kinds = [
+        (LayerCache::full(), None),
+        (LayerCache::sliding(1), Some(Reach::Sliding(1))),
+        (LayerCache::sliding(7), Some(Reach::Sliding(7))),
+        (LayerCache::sliding(300), Some(Reach::Sliding(300))),
+        (LayerCache::chunked(1), Some(Reach::Chunked(1))),
+        (LayerCache::chunked(5), Some(Reach::Chunked(5))),
+        (LayerCache::chunked(400), Some(Reach::Chunked(400))),
+    ];
+    for (empty, reach) in kinds {
+        for lengths in [
+            &[1; 20][..],
+            &[9, 1, 1, 30, 2],
+            &[600, 1, 1, 5],
+            &[3, 255, 1, 256, 1, 300, 1],
+        ] {
+            let mut cache = empty.clone();
+            let mut from = 0;
+            for length in lengths {
+                let to = from + length;
+                let seen = seen(&mut cache, from, to);
+                assert_eq!(seen, expected(reach, from, to), "{reach:?} {from}..{to}");
+                from = to;
+            }
+            assert_eq!(cache.len(), from);
+        }
+    }
+}
+
+#[test]
+fn a_window_takes_bounded_room() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let mut cache = LayerCache::sliding(100);
+    for p in 0..2000 {
+        seen(&mut cache, p, p + 1);
+        // Two buffers of float32: the window, a step of slack, rounded up to a step.
+        assert!(cache.nbytes() <= 2 * 4 * 512, "{} at {p}", cache.nbytes());
+    }
+}
+
+#[test]
+fn a_full_cache_weighs_its_buffers() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let mut cache = LayerCache::full();
+    assert_eq!(cache.nbytes(), 0);
+    seen(&mut cache, 0, 1);
+    assert_eq!(cache.nbytes(), 2 * 4 * 256);
+    seen(&mut cache, 1, 257);
+    assert_eq!(cache.nbytes(), 2 * 4 * 512);
+    assert_eq!(cache.snapshot().unwrap().nbytes(), 2 * 4 * 257);
+}
+
+#[test]
+fn rewind_and_replay_shows_the_new_entries() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    for (mut cache, reach) in [
+        (LayerCache::full(), None),
+        (LayerCache::sliding(8), Some(Reach::Sliding(8))),
+        (LayerCache::chunked(8), Some(Reach::Chunked(8))),
+    ] {
+        seen(&mut cache, 0, 40);
+        cache.rewind(13).unwrap();
+        assert_eq!(cache.len(), 13);
+        assert_eq!(seen(&mut cache, 13, 20), expected(reach, 13, 20));
+        assert!(cache.rewind(21).is_err());
+        cache.rewind(0).unwrap();
+        assert_eq!(seen(&mut cache, 0, 3), expected(reach, 0, 3));
+    }
+}
+
+#[test]
+fn a_window_that_moved_on_refuses_to_go_back_and_stays_whole() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let mut cache = LayerCache::sliding(8);
+    for p in 0..600 {
+        seen(&mut cache, p, p + 1);
+    }
+    assert!(cache.rewind(100).is_err());
+    assert_eq!(
+        seen(&mut cache, 600, 601),
+        expected(Some(Reach::Sliding(8)), 600, 601)
+    );
+}
+
+#[test]
+fn a_snapshot_outlives_what_comes_after() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    for (mut cache, reach) in [
+        (LayerCache::full(), None),
+        (LayerCache::sliding(8), Some(Reach::Sliding(8))),
+        (LayerCache::chunked(16), Some(Reach::Chunked(16))),
+    ] {
+        seen(&mut cache, 0, 20);
+        let kept = cache.snapshot().unwrap();
+        seen(&mut cache, 20, 300);
+        for _ in 0..2 {
+            let mut back = kept.clone();
+            assert_eq!(back.len(), 20);
+            assert_eq!(seen(&mut back, 20, 25), expected(reach, 20, 25));
+        }
+    }
+}
+
+#[test]
+fn a_recurrent_cache_goes_back_to_the_start_or_a_snapshot() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let mut cache = LayerCache::recurrent();
+    let inputs = |from: usize, to: usize| entries(from, to).reshape(&[1, -1, 1]).unwrap();
+    let step = |cache: &mut LayerCache, from, to| -> Vec<f32> {
+        let cache = cache.as_recurrent().unwrap();
+        let window = cache.conv_window(&inputs(from, to), 3).unwrap();
+        cache
+            .advance(Some(inputs(to, to + 1)), &batch(from, to))
+            .unwrap();
+        window.to_vec().unwrap()
+    };
+    assert_eq!(step(&mut cache, 0, 1), [0.0, 0.0, 0.0]);
+    assert_eq!(step(&mut cache, 1, 4), [0.0, 0.0, 1.0, 2.0, 3.0]);
+    let kept = cache.snapshot().unwrap();
+    assert_eq!(step(&mut cache, 4, 5), [2.0, 3.0, 4.0]);
+    assert!(cache.rewind(4).is_err());
+    assert_eq!(cache.nbytes(), 3 * 4);
+    let mut back = kept.clone();
+    assert_eq!(step(&mut back, 4, 5), [2.0, 3.0, 4.0]);
+    cache.rewind(0).unwrap();
+    assert!(cache.is_empty() && cache.nbytes() == 0);
+    assert!(
+        cache
+            .update(&entries(0, 1), &entries(0, 1), &batch(0, 1))
+            .is_err()
+    );
+}
+
+#[test]
+fn latents_are_keys_and_their_front_is_values() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let mut cache = LayerCache::latent();
+    let latents = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[1, 1, 2, 3]).unwrap();
+    let view = cache.update_latent(&latents, 2, &batch(0, 2)).unwrap();
+    assert_eq!(view.k.shape(), [1, 1, 2, 3]);
+    assert_eq!(view.v.to_vec::<f32>().unwrap(), [1.0, 2.0, 4.0, 5.0]);
+    assert_eq!(cache.nbytes(), 4 * 3 * 256);
+    assert!(cache.update_latent(&latents, 2, &batch(3, 5)).is_err());
+}

@@ -1,0 +1,95 @@
+//! What attention reads: keys, values, and which of them a query sees.
+
+use crate::mlx::{Array, Dtype, Mask, Result, scaled_dot_product_attention};
+
+/// Which keys the queries of a step see.
+#[derive(Clone, Debug)]
+pub enum KvMask {
+    /// All.
+    None,
+    /// Those up to each query's own place; the last query stands at the last key.
+    Causal,
+    /// Those where this boolean `[L, S]` is true.
+    Array(Array),
+}
+
+impl KvMask {
+    /// For `added` queries at the end of all keys.
+    pub(super) fn causal(added: usize) -> Self {
+        match added {
+            1 => KvMask::None,
+            _ => KvMask::Causal,
+        }
+    }
+}
+
+/// How scores become weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Attend<'a> {
+    /// Scores are multiplied by it.
+    pub scale: f32,
+    /// Scores s become `c · tanh(s / c)` (Gemma 2, 2024).
+    pub softcap: Option<f32>,
+    /// A score for each head, `[H]`, that takes its share of the softmax and has no value.
+    pub sinks: Option<&'a Array>,
+}
+
+impl Attend<'_> {
+    /// Plain attention.
+    pub fn scaled(scale: f32) -> Self {
+        Self {
+            scale,
+            softcap: None,
+            sinks: None,
+        }
+    }
+}
+
+/// The keys and values that a step's queries attend to. Layers that share them share a view.
+#[derive(Clone, Debug)]
+pub struct KvView {
+    /// `[B, K, S, D]`.
+    pub k: Array,
+    /// `[B, K, S, V]`.
+    pub v: Array,
+    /// Which of them a query sees.
+    pub mask: KvMask,
+}
+
+impl KvView {
+    /// Attention of `queries [B, H, L, D]`, where H is a multiple of K: `[B, H, L, V]`.
+    pub fn attend(&self, queries: &Array, how: Attend) -> Result<Array> {
+        if let Some(cap) = how.softcap {
+            return self.attend_capped(queries, how.scale, cap);
+        }
+        let mask = match &self.mask {
+            KvMask::None => Mask::None,
+            KvMask::Causal => Mask::Causal,
+            KvMask::Array(array) => Mask::Array(array),
+        };
+        scaled_dot_product_attention(queries, &self.k, &self.v, how.scale, mask, how.sinks)
+    }
+
+    /// The same with capped scores, which no fused kernel does.
+    fn attend_capped(&self, queries: &Array, scale: f32, cap: f32) -> Result<Array> {
+        let (n_heads, l) = (queries.dim(1)?, queries.dim(2)?);
+        let (n_kv_heads, s) = (self.k.dim(1)?, self.k.dim(2)?);
+        let queries = queries
+            .scale(scale)?
+            .unflatten(1, &[n_kv_heads, n_heads / n_kv_heads])?; // [B, K, R, L, D]
+        let keys = self.k.expand_dims(2)?.swap_last()?; // [B, K, 1, D, S]
+        let scores = queries.matmul(&keys)?; // [B, K, R, L, S]
+        let scores = scores.scale(1.0 / cap)?.tanh()?.scale(cap)?;
+        let seen = match &self.mask {
+            KvMask::None => None,
+            KvMask::Causal => Some(Array::full(&[l, s], 1.0, Dtype::Bool)?.tril(s - l)?),
+            KvMask::Array(array) => Some(array.clone()),
+        };
+        let scores = match seen {
+            None => scores,
+            Some(seen) => seen.select(&scores, &scores.scalar_like(f32::NEG_INFINITY)?)?,
+        };
+        let values = self.v.expand_dims(2)?; // [B, K, 1, S, V]
+        scores.softmax()?.matmul(&values)?.flatten(1, 2) // [B, H, L, V]
+    }
+}

@@ -1,0 +1,166 @@
+//! Whole layers from the weights cursor, whichever way a converter laid them out.
+
+use super::weights::{Cursor, LoadResult};
+use crate::mlx::Array;
+use crate::nn::{Conv1d, Embedding, LayerNorm, Linear, Matrix, RmsNorm, SwitchLinear};
+
+impl Cursor<'_> {
+    /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
+    pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
+        let here = self.at(name);
+        Ok(Linear {
+            weight: here.matrix(&[out, inner])?,
+            bias: here.bias(&[out], bias)?,
+        })
+    }
+
+    fn bias(&self, shape: &[usize], wanted: bool) -> LoadResult<Option<Array>> {
+        wanted.then(|| self.tensor("bias", shape)).transpose()
+    }
+
+    /// Linear layers that are stored as one, `name`, their rows one after the other.
+    pub fn split_linear<const N: usize>(
+        &self,
+        name: &str,
+        outs: [usize; N],
+        inner: usize,
+        bias: bool,
+    ) -> LoadResult<[Linear; N]> {
+        let fused = self.linear(name, [outs.iter().sum(), inner], bias)?;
+        let mut end = 0;
+        let ranges = outs.map(|out| {
+            end += out;
+            (end - out, end)
+        });
+        let mut parts = Vec::with_capacity(N);
+        for (start, end) in ranges {
+            let bias = match &fused.bias {
+                Some(bias) => Some(bias.slice_axis(0, start as i32, end as i32)?.contiguous()?),
+                None => None,
+            };
+            let weight = fused.weight.rows(start, end)?;
+            parts.push(Linear { weight, bias });
+        }
+        // As many parts as ranges.
+        Ok(<[Linear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
+    }
+
+    /// The linear layers `name` of all experts: stacked as `switch_mlp.name`, `[E, out, in]`, or one
+    /// by one as `experts.{e}.name`.
+    pub fn experts(
+        &self,
+        name: &str,
+        [n_experts, out, inner]: [usize; 3],
+        bias: bool,
+    ) -> LoadResult<SwitchLinear> {
+        let stacked = self.at("switch_mlp").at(name);
+        if stacked.has("weight") || !self.index("experts", 0).at(name).has("weight") {
+            return Ok(SwitchLinear {
+                weight: stacked.matrix(&[n_experts, out, inner])?,
+                bias: stacked.bias(&[n_experts, out], bias)?,
+            });
+        }
+        let one = |e| self.index("experts", e).linear(name, [out, inner], bias);
+        let singles = (0..n_experts).map(one).collect::<LoadResult<Vec<_>>>()?;
+        stack(&singles)
+    }
+
+    /// An embedding `name` of `vocab` rows of `d_model` features.
+    pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
+        Ok(Embedding::new(self.at(name).matrix(&[vocab, d_model])?))
+    }
+
+    /// A root-mean-square norm `name` over `d` features.
+    pub fn rms_norm(&self, name: &str, d: usize, eps: f32) -> LoadResult<RmsNorm> {
+        let weight = self.at(name).tensor("weight", &[d])?;
+        Ok(RmsNorm::new(Some(weight), eps))
+    }
+
+    /// The same where the stored scale is 1 less than the scale (Gemma's way).
+    pub fn rms_norm_plus_one(&self, name: &str, d: usize, eps: f32) -> LoadResult<RmsNorm> {
+        let stored = self.at(name).tensor("weight", &[d])?;
+        let weight = stored.add(&stored.scalar_like(1.0)?)?;
+        weight.eval()?;
+        Ok(RmsNorm::new(Some(weight), eps))
+    }
+
+    /// A mean and variance norm `name` over `d` features; with `bias` it has an offset.
+    pub fn layer_norm(&self, name: &str, d: usize, eps: f32, bias: bool) -> LoadResult<LayerNorm> {
+        let here = self.at(name);
+        let weight = here.tensor("weight", &[d])?;
+        Ok(LayerNorm::new(Some(weight), here.bias(&[d], bias)?, eps))
+    }
+
+    /// A depthwise convolution `name` of `channels` filters of length `kernel`, stored as
+    /// `[C, K, 1]` or, as PyTorch has it, `[C, 1, K]`.
+    pub fn conv1d(
+        &self,
+        name: &str,
+        channels: usize,
+        kernel: usize,
+        bias: bool,
+    ) -> LoadResult<Conv1d> {
+        let here = self.at(name);
+        let torch = [channels, 1, kernel];
+        let weight = match here.shape_of("weight") {
+            Some(shape) if kernel > 1 && shape == torch => {
+                let weight = here.tensor("weight", &torch)?.swap_last()?.contiguous()?;
+                weight.eval()?;
+                weight
+            }
+            _ => here.tensor("weight", &[channels, kernel, 1])?,
+        };
+        Ok(Conv1d::new(weight, here.bias(&[channels], bias)?, kernel))
+    }
+}
+
+/// Layers of one shape and kind as one.
+fn stack(singles: &[Linear]) -> LoadResult<SwitchLinear> {
+    let join = |parts: Vec<&Array>| -> LoadResult<Array> {
+        let joined = Array::stack(&parts, 0)?;
+        joined.eval()?;
+        Ok(joined)
+    };
+    let dense: Vec<&Array> = singles
+        .iter()
+        .filter_map(|single| match &single.weight {
+            Matrix::Dense(weight) => Some(weight),
+            Matrix::Quant(_) => None,
+        })
+        .collect();
+    let packed: Vec<_> = singles
+        .iter()
+        .filter_map(|single| match &single.weight {
+            Matrix::Quant(weight) => Some(weight),
+            Matrix::Dense(_) => None,
+        })
+        .collect();
+    let weight = match packed.first() {
+        None => Matrix::Dense(join(dense)?),
+        Some(first) => {
+            let same = packed.iter().all(|q| {
+                (q.bits, q.group_size, q.mode) == (first.bits, first.group_size, first.mode)
+            });
+            if !dense.is_empty() || !same {
+                return Err(super::LoadError::Unsupported(
+                    "experts of one layer are quantized in different ways; expected one way".into(),
+                ));
+            }
+            let biases = packed
+                .iter()
+                .filter_map(|q| q.biases.as_ref())
+                .collect::<Vec<_>>();
+            Matrix::Quant(crate::mlx::Quantized {
+                weight: join(packed.iter().map(|q| &q.weight).collect())?,
+                scales: join(packed.iter().map(|q| &q.scales).collect())?,
+                biases: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+                ..**first
+            })
+        }
+    };
+    let biases: Vec<&Array> = singles.iter().filter_map(|s| s.bias.as_ref()).collect();
+    Ok(SwitchLinear {
+        weight,
+        bias: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+    })
+}

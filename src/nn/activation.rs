@@ -1,0 +1,82 @@
+//! Activations, alone and as gates.
+//!
+//! On a GPU a gate is one compiled kernel. On a CPU MLX compiles by calling a C++ compiler at run
+//! time, which a user's machine may lack, so there the operations run one by one.
+
+use std::cell::RefCell;
+use std::f32::consts::{FRAC_1_SQRT_2, PI};
+
+use crate::mlx::{Array, Compiled, Device, Result, current_device};
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)` (Elfwing et al., 2017).
+    Silu,
+    /// `x · Φ(x)`, by the error function (Hendrycks and Gimpel, 2016).
+    Gelu,
+    /// The same by a hyperbolic tangent.
+    GeluTanh,
+    /// `max(x, 0)²` (So et al., 2021).
+    Relu2,
+}
+
+impl Activation {
+    /// Of each element of `x`.
+    pub fn apply(self, x: &Array) -> Result<Array> {
+        match self {
+            Activation::Silu => x.multiply(&x.sigmoid()?),
+            Activation::Gelu => {
+                let one = x.scalar_like(1.0)?;
+                let phi = x.scale(FRAC_1_SQRT_2)?.erf()?.add(&one)?.scale(0.5)?;
+                x.multiply(&phi)
+            }
+            Activation::GeluTanh => {
+                let cube = x.multiply(&x.square()?)?.scale(0.044_715)?;
+                let inner = x.add(&cube)?.scale((2.0 / PI).sqrt())?;
+                let one = x.scalar_like(1.0)?;
+                x.multiply(&inner.tanh()?.add(&one)?)?.scale(0.5)
+            }
+            Activation::Relu2 => x.maximum(&x.scalar_like(0.0)?)?.square(),
+        }
+    }
+
+    /// `self(gate) · up` (Shazeer, 2020).
+    pub fn gated(self, gate: &Array, up: &Array) -> Result<Array> {
+        if current_device() != Some(Device::Gpu) {
+            return self.apply(gate)?.multiply(up);
+        }
+        COMPILED.with_borrow_mut(|compiled| {
+            let at = match compiled.iter().position(|(of, _)| *of == self) {
+                Some(at) => at,
+                None => {
+                    compiled.push((self, Compiled::new(self.gate_function())?));
+                    compiled.len() - 1
+                }
+            };
+            compiled[at].1.call(&[gate, up])
+        })
+    }
+
+    /// A plain function each, because that is what MLX compiles.
+    fn gate_function(self) -> fn(&[Array]) -> Result<Array> {
+        fn gate(activation: Activation, inputs: &[Array]) -> Result<Array> {
+            activation.apply(&inputs[0])?.multiply(&inputs[1])
+        }
+        match self {
+            Activation::Silu => |inputs| gate(Activation::Silu, inputs),
+            Activation::Gelu => |inputs| gate(Activation::Gelu, inputs),
+            Activation::GeluTanh => |inputs| gate(Activation::GeluTanh, inputs),
+            Activation::Relu2 => |inputs| gate(Activation::Relu2, inputs),
+        }
+    }
+}
+
+thread_local! {
+    static COMPILED: RefCell<Vec<(Activation, Compiled)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `log(1 + exp(x))` of each element.
+pub fn softplus(x: &Array) -> Result<Array> {
+    x.logaddexp(&x.scalar_like(0.0)?)
+}
