@@ -128,6 +128,17 @@ def write_checkpoint(case, directory):
     write_weights(json.loads((case / "tensors.json").read_text()), directory)
 
 
+def choose(cases, names, families, fits):
+    """The names of the cases in folder `cases` that are named, or of these families, or all; if they fit."""
+    found = {file.parent.name: json.loads(file.read_text()) for file in sorted(cases.glob("*/expected.json"))}
+    if missing := set(names) - set(found):
+        raise SystemExit(f"no such case in {cases}: {', '.join(sorted(missing))}")
+    wanted = [n for n, f in found.items() if n in names or f["family"] in families or not (names or families)]
+    if unfit := [n for n in names if not fits(found[n])]:
+        raise SystemExit(f"not for this oracle: {', '.join(unfit)}")
+    return [name for name in wanted if fits(found[name])]
+
+
 def check_known_answers():
     for known in json.loads((Path(__file__).parent / "portable.json").read_text()):
         data = content(known["tensor"], known["seed"])

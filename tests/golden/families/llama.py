@@ -42,7 +42,6 @@ YARN_ALL_KEYS = {
     "mscale_all_dim": 0.4,
 }
 
-
 CASES = {
     "llama-base": dict(config=LLAMA, contrasts=[{"rope_theta": 500000.0}]),
     "llama-bf16": dict(config=LLAMA, dtype="bfloat16"),
@@ -147,5 +146,10 @@ CASES = {
             say_false=["model.layers.1.self_attn.o_proj"],
         ),
         skips=["model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"],
+    ),
+    "llama-hf": dict(
+        config=but(LLAMA, num_key_value_heads=2, attention_bias=True),
+        layout="hf",
+        shards=2,
     ),
 }

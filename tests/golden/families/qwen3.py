@@ -51,4 +51,5 @@ CASES = {
         contrasts=[{"rope_scaling": {"rope_type": "default"}}],
     ),
     "qwen3-q4-tied": dict(config=QWEN3_Q, quantize=dict(group_size=64, bits=4)),
+    "qwen3-hf": dict(config=but(QWEN3, num_attention_heads=6), dtype="bfloat16", layout="hf"),
 }
