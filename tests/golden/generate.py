@@ -67,7 +67,22 @@ MIN_RANGE = 5.0
 MIN_CONTRAST = 0.1
 # How far one pass may be from the decode steps, in nats.
 MAX_DECODE_DIFFERENCE = 2e-4
+SEEDS = 100
 STORED = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def without_global_scale(gather_qmm):
+    """mlx-lm 0.32.2 passes gather_qmm an argument that MLX 0.32.2 lacks; None is as good as nothing."""
+
+    def call(*arrays, global_scale=None, **options):
+        if global_scale is not None:
+            raise SystemExit("this MLX has no global_scale")
+        return gather_qmm(*arrays, **options)
+
+    return call
+
+
+mx.gather_qmm = without_global_scale(mx.gather_qmm)
 
 
 def build(config):
@@ -228,7 +243,7 @@ def worthy(case, directory, model, prompt, expected):
 def tries(name, case, config, recipe, directory):
     """(seed, prompt, expected values) of the first worthy seed."""
     vocab = config.get("vocab_size") or config["text_config"]["vocab_size"]
-    for seed in range(1, 1000):
+    for seed in range(1, SEEDS + 1):
         portable.write_weights({**recipe, "seed": seed}, directory)
         rng = np.random.default_rng([seed, 0])
         prompt = rng.integers(0, vocab, case.get("prompt_tokens", PROMPT_TOKENS)).tolist()
@@ -238,9 +253,9 @@ def tries(name, case, config, recipe, directory):
         fault = worthy(case, directory, model, prompt, expected)
         if fault is None:
             return seed, prompt, expected
-        if seed % 20 == 0:
+        if seed % 10 == 0:
             print(f"{name}: seed {seed}: {fault}", flush=True)
-    raise SystemExit(f"{name}: no seed below 1000 gives worthy values; the last one: {fault}")
+    raise SystemExit(f"{name}: no seed up to {SEEDS} gives worthy values ({fault}): give it other `fills`")
 
 
 def write_case(name, case, directory, transformers):
