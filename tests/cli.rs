@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{golden, pensieve, run, stderr, stdout, tiny};
+use common::golden::case;
+use common::{pensieve, run, stderr, stdout, tiny};
 use serde_json::Value;
 
 const CAPITAL: &str = "What is the capital of France?";
@@ -207,8 +208,8 @@ fn models_that_cannot_be_loaded_are_3() {
         3,
         &["/nowhere", "directory"],
     );
-    let no_tokenizer = golden("llama-base");
-    let path = no_tokenizer.to_str().unwrap();
+    let no_tokenizer = case("llama-base").checkpoint();
+    let path = no_tokenizer.path().to_str().unwrap();
     fails(&["run", "--model", path, "x"], 3, &["tokenizer.json"]);
 }
 

@@ -1,9 +1,11 @@
 //! The engine thread with a real (small) model: requests alone and together, cancelling, failing,
 //! and returning what they took.
 
-use std::path::{Path, PathBuf};
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::golden::case;
 use pensieve::checkpoint::Source;
 use pensieve::engine::{Engine, Event, FinishReason, Options, Request, SubmitError};
 use pensieve::mlx::{Device, memory, stream_count};
@@ -13,27 +15,19 @@ use tokio::sync::mpsc::Receiver;
 /// MLX's counters are the process's own, so tests that read them, or load it, run one by one.
 static ONE_BY_ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-fn case(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/golden/cases").join(name)
-}
-
 fn start(options: Options) -> Engine {
     let options = Options {
         device: Some(Device::Cpu),
         ..options
     };
-    Engine::start(Source::Directory(case("llama-base")), options, |_, _| {}).unwrap()
+    let checkpoint = case("llama-base").checkpoint();
+    let source = Source::Directory(checkpoint.path().to_path_buf());
+    Engine::start(source, options, |_, _| {}).unwrap()
 }
 
 fn expected() -> (Vec<u32>, Vec<u32>) {
-    let text = std::fs::read_to_string(case("llama-base").join("expected.json")).unwrap();
-    let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let ids = |key: &str| -> Vec<u32> {
-        let list = expected[key].as_array().unwrap();
-        list.iter().map(|id| id.as_u64().unwrap() as u32).collect()
-    };
-    (ids("prompt"), ids("greedy"))
+    let case = case("llama-base");
+    (case.prompt, case.greedy)
 }
 
 fn request(prompt: &[u32], max_tokens: usize) -> Request {

@@ -2,6 +2,9 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod golden;
+pub mod portable;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -27,12 +30,6 @@ pub fn pensieve() -> Command {
 /// Runs the binary to its end.
 pub fn run(arguments: &[&str]) -> Output {
     pensieve().args(arguments).output().unwrap()
-}
-
-/// A golden case's folder: a model without a tokenizer.
-pub fn golden(name: &str) -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/golden/cases").join(name)
 }
 
 /// The shipped model's folder.

@@ -1,21 +1,26 @@
 """A second opinion on the golden values: llama and qwen3 in plain NumPy float64, without MLX.
 
-    python oracle.py [cases] [name ...]
+    python oracle.py [--cases cases] [--family F ...] [name ...]
 
 Written from the model definitions (RMSNorm, rotary embedding and its scalings, grouped-query attention,
-SwiGLU, affine group quantization). It reads each case's checkpoint, compares with the stored values over
-the prompt and over each greedy step, and fails above TOLERANCE or where a greedy token differs.
+SwiGLU, affine group quantization). It makes each case's checkpoint, compares with the stored values over
+the prompt and over each greedy step, and fails above TOLERANCE or where a greedy token differs. Families
+other than llama and qwen3 are passed over.
 """
 
 import argparse
 import json
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
+import portable
+
 TOLERANCE = 1e-3
+FAMILIES = ("llama", "qwen3")
 
 STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "U32": "<u4"}
 
@@ -187,12 +192,15 @@ def log_probabilities(ckpt, ids):
     return logits - top - np.log(np.exp(logits - top).sum(axis=-1, keepdims=True))
 
 
-def check(directory):
+def check(case):
     """(largest difference over the prompt, over the greedy steps, whether all greedy tokens agree)"""
-    facts = json.loads((directory / "expected.json").read_text())
-    expected = read_safetensors(directory / "expected.safetensors")
+    facts = json.loads((case / "expected.json").read_text())
+    expected = read_safetensors(case / "expected.safetensors")
     prompt, greedy = facts["prompt"], facts["greedy"]
-    rows = log_probabilities(Checkpoint(directory), prompt + greedy[:-1])
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        portable.write_checkpoint(case, directory)
+        rows = log_probabilities(Checkpoint(directory), prompt + greedy[:-1])
     drawn_from = rows[len(prompt) - 1 :]
     prefill = np.abs(rows[: len(prompt)] - expected["logprobs"]).max()
     decode = np.abs(drawn_from - expected["greedy_logprobs"]).max()
@@ -201,12 +209,13 @@ def check(directory):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="?", type=Path, default=Path(__file__).parent / "cases")
-    parser.add_argument("names", nargs="*", metavar="name")
+    parser.add_argument("--cases", type=Path, default=Path(__file__).parent / "cases")
+    parser.add_argument("--family", action="append", default=[])
+    parser.add_argument("names", nargs="*", metavar="name", help="default: all of FAMILIES")
     options = parser.parse_args()
-    names = options.names or sorted(d.name for d in options.cases.iterdir() if d.is_dir())
-    if not names:
-        parser.error(f"no cases in {options.cases}")
+    names = portable.choose(
+        options.cases, options.names, options.family, lambda facts: facts["family"] in FAMILIES
+    )
     failed = []
     for name in names:
         prefill, decode, same = check(options.cases / name)

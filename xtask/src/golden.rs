@@ -1,28 +1,41 @@
-//! Renews `tests/golden/cases` with mlx-lm, in a virtual environment of its own under target/.
+//! Renews `tests/golden/cases` with mlx-lm, in virtual environments of its own under target/.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::macos::target_dir;
 use crate::sh::{Result, output, root, run};
 
-/// Installs by hash, generates, lets the oracle check, and says what changed.
+/// Installs by hash, generates, lets the oracle check, and says what changed. `arguments` choose
+/// cases, as in `-- --family llama`; the flag `--transformers` takes the names of tensors in
+/// Hugging Face's layout from transformers and lets the second oracle check them.
 ///
 /// # Errors
 /// Whichever command failed first.
-pub fn golden() -> Result {
+pub fn golden(arguments: &[String]) -> Result {
     let folder = root().join("tests/golden");
-    let environment = target_dir().join("golden-venv");
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&environment))
-    .map_err(|e| format!("{e}\npython3 with venv is needed (Debian: apt install python3-venv)"))?;
-    let python = environment.join("bin/python");
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--require-hashes"])
-        .args(["--disable-pip-version-check", "--requirement"])
-        .arg(folder.join("requirements.txt")))?;
-    for script in ["generate.py", "oracle.py"] {
-        run(Command::new(&python).arg(script).current_dir(&folder))?;
+    let arguments = match arguments.split_first() {
+        Some((dashes, rest)) if dashes == "--" => rest,
+        _ => arguments,
+    };
+    let (flags, chosen): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|word| *word == "--transformers");
+    let python = environment("golden-venv", &folder.join("requirements.txt"))?;
+    let script = |python: &Path, name: &str| {
+        let mut command = Command::new(python);
+        command.arg(name).args(&chosen).current_dir(&folder);
+        command
+    };
+    let mut generate = script(&python, "generate.py");
+    if flags.is_empty() {
+        run(&mut generate)?;
+        run(&mut script(&python, "oracle.py"))?;
+    } else {
+        let requirements = folder.join("requirements-transformers.txt");
+        let torch = environment("golden-transformers-venv", &requirements)?;
+        run(generate.arg("--transformers").arg(&torch))?;
+        run(&mut script(&python, "oracle.py"))?;
+        run(&mut script(&torch, "second_oracle.py"))?;
     }
     let changed = output(
         Command::new("git")
@@ -35,4 +48,19 @@ pub fn golden() -> Result {
         println!("tests/golden/cases changed; look at it before you commit:\n{changed}");
     }
     Ok(())
+}
+
+/// A fresh virtual environment with what `requirements` pins; returns its Python.
+fn environment(name: &str, requirements: &Path) -> Result<PathBuf> {
+    let place = target_dir().join(name);
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&place))
+    .map_err(|e| format!("{e}\npython3 with venv is needed (Debian: apt install python3-venv)"))?;
+    let python = place.join("bin/python");
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--require-hashes"])
+        .args(["--disable-pip-version-check", "--requirement"])
+        .arg(requirements))?;
+    Ok(python)
 }

@@ -22,7 +22,9 @@ usage: cargo xtask CHORE
                      fetch what is pinned in vendor/ (the other chores do it for you)
   bindings           renew mlx-sys/bindings.rs, the committed copy of bindgen's output
   eval               the shipped model's score on every held-out prompt, through the release binary
-  golden             regenerate tests/golden with mlx-lm in a throw-away environment
+  golden [--transformers] [-- ARGS]
+                     regenerate tests/golden with mlx-lm in a throw-away environment; ARGS choose cases, such
+                     as --family llama; --transformers lets the second oracle check too
   macos [--check]    cross-link the release binary for macOS on Apple Silicon and look at its symbols;
                      --check stops at type-checking
 ";
@@ -54,7 +56,7 @@ fn chore(arguments: &[String]) -> Result {
         "ci" => ci::ci(rest),
         "bindings" => bindings(),
         "eval" => eval(),
-        "golden" => golden::golden(),
+        "golden" => golden::golden(rest),
         "macos" => macos::macos(rest),
         other => Err(format!("no chore is called {other:?}\n{HELP}")),
     }
