@@ -9,7 +9,7 @@ mod common;
 use common::golden::{Case, case, cases};
 use common::portable;
 use pensieve::cache::{Batch, LayerCache};
-use pensieve::checkpoint::{Source, WeightsAs};
+use pensieve::checkpoint::{LoadResult, Source, WeightsAs};
 use pensieve::mlx::{Device, Dtype, Result, Runtime};
 use pensieve::models::{self, Loaded, Model};
 use serde_json::{Value, json};
@@ -20,21 +20,12 @@ const TOLERANCE: f32 = 1e-3;
 const SAME: f32 = 2e-4;
 const FLOAT32: WeightsAs = WeightsAs::Dense(Dtype::Float32);
 
-/// Cases whose architecture asks for what is not supported yet, and the word that the refusal has.
-const REFUSED: &[(&str, &str)] = &[("llama-sliding", "sliding_attention")];
-
 /// A value, or what is wrong with the case.
 type Check<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// The selected cases that must work.
-fn supported() -> Vec<Case> {
-    let refused = |case: &Case| REFUSED.iter().any(|(name, _)| *name == case.name);
-    cases().into_iter().filter(|case| !refused(case)).collect()
-}
-
 /// Checks every case, and fails with all that failed.
 fn each(check: impl Fn(&Case) -> Check<()>) {
-    let (_runtime, cases) = (Runtime::enter(Device::Cpu).unwrap(), supported());
+    let (_runtime, cases) = (Runtime::enter(Device::Cpu).unwrap(), cases());
     let failed: Vec<String> = cases
         .iter()
         .filter_map(|case| Some(format!("{}: {}", case.name, check(case).err()?)))
@@ -66,6 +57,16 @@ fn by_chunks(model: &dyn Model, prompt: &[u32], chunk: usize) -> Result<Vec<f32>
         rows.extend(logprobs(model, &mut caches, i * chunk, tokens)?);
     }
     Ok(rows)
+}
+
+/// The case's model as stored, with other settings.
+fn load_changed(case: &Case, edit: &dyn Fn(&mut Value)) -> LoadResult<Loaded> {
+    let checkpoint = case.checkpoint();
+    let mut config = case.config.clone();
+    edit(&mut config);
+    std::fs::write(checkpoint.path().join("config.json"), config.to_string()).unwrap();
+    let source = Source::Directory(checkpoint.path().to_path_buf());
+    models::load(&source, WeightsAs::Stored, &|_, _| {})
 }
 
 /// The largest difference; infinite with a NaN, or if one is longer.
@@ -186,10 +187,19 @@ fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
-    for (name, word) in REFUSED {
-        let message = case(name).load(WeightsAs::Stored).err();
-        let message = message.unwrap_or_else(|| panic!("{name} loads: take it off REFUSED"));
-        assert!(message.contains(word), "{name}: {message}");
+    let refused: [(&str, Value, &str); 3] = [
+        ("rope_scaling", json!({"rope_type": "spiral"}), "spiral"),
+        (
+            "layer_types",
+            json!(["full_attention", "odd_attention"]),
+            "odd_attention",
+        ),
+        ("model_type", json!("no_such_model"), "no_such_model"),
+    ];
+    for (key, value, word) in refused {
+        let loaded = load_changed(&case("llama-base"), &|config| config[key] = value.clone());
+        let message = loaded.err().unwrap().to_string();
+        assert!(message.contains(word), "{message}");
     }
 }
 
@@ -274,13 +284,7 @@ fn the_comparison_notices_mutations() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
     let case = case("qwen3-base");
     let mutate = |edit: &dyn Fn(&mut Value)| -> f32 {
-        let checkpoint = case.checkpoint();
-        let mut config = case.config.clone();
-        edit(&mut config);
-        std::fs::write(checkpoint.path().join("config.json"), config.to_string()).unwrap();
-        let source = Source::Directory(checkpoint.path().to_path_buf());
-        let loaded = models::load(&source, WeightsAs::Stored, &|_, _| {}).unwrap();
-        let model = loaded.model;
+        let model = load_changed(&case, edit).unwrap().model;
         let rows = by_chunks(model.as_ref(), &case.prompt, case.prompt.len()).unwrap();
         worst(&rows, &case.logprobs)
     };
