@@ -6,6 +6,10 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
+
 use common::golden::{Case, case, cases};
 use common::portable;
 use pensieve::cache::{Batch, LayerCache};
@@ -143,7 +147,8 @@ impl Distance {
 
 #[test]
 fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
-    let lines = std::cell::RefCell::new(Vec::new());
+    let lines = RefCell::new(Vec::new());
+    let report = std::env::var_os("PENSIEVE_GOLDEN_REPORT").map(|path| File::create(path).unwrap());
     each(|case| {
         let mut faults = Vec::new();
         // A checkpoint in float32 computes in it as it is stored; packed weights stay packed.
@@ -154,7 +159,7 @@ fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
                 Ok(distance) => {
                     let fault = distance.fault();
                     faults.extend(fault.map(|fault| format!("{way}: {fault}")));
-                    lines.borrow_mut().push(json!({
+                    let line = json!({
                         "case": case.name,
                         "family": case.family,
                         "model_type": distance.model_type,
@@ -162,7 +167,13 @@ fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
                         "way": way,
                         // JSON has no infinity: null says that the values cannot be compared.
                         "max_difference": distance.prompt.max(distance.decode),
-                    }));
+                    });
+                    println!("{line}");
+                    // At once, so that a failing case does not keep the others from the report.
+                    if let Some(mut file) = report.as_ref() {
+                        writeln!(file, "{line}")?;
+                    }
+                    lines.borrow_mut().push(line);
                 }
             }
         }
@@ -172,11 +183,6 @@ fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
         Err(faults.join("; ").into())
     });
     let lines = lines.into_inner();
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    print!("{text}");
-    if let Some(path) = std::env::var_os("PENSIEVE_GOLDEN_REPORT") {
-        std::fs::write(path, text).unwrap();
-    }
     if std::env::var_os("PENSIEVE_GOLDEN").is_none() {
         let packed = |line: &&Value| line["way"] == "stored" && !line["quantization"].is_null();
         let packed = lines.iter().filter(packed).count();

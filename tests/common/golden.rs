@@ -39,8 +39,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases")
 }
 
-/// The names of the cases that `PENSIEVE_GOLDEN` selects, all without it: a comma-separated list of
-/// families and of beginnings of names.
+/// The cases that `PENSIEVE_GOLDEN` selects, all without it: a comma-separated list of families and
+/// of beginnings of names.
 pub fn cases() -> Vec<Case> {
     let mut names: Vec<String> = std::fs::read_dir(root())
         .unwrap()
