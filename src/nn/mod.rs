@@ -7,6 +7,7 @@ mod linear;
 mod mlp;
 mod moe;
 mod norm;
+mod position_scale;
 mod rope;
 
 pub use activation::{Activation, softplus};
@@ -19,4 +20,5 @@ pub use moe::{
     weighted_sum,
 };
 pub use norm::{LayerNorm, RmsNorm};
+pub use position_scale::PositionScale;
 pub use rope::{Rope, RopeShape};
