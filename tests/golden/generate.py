@@ -87,7 +87,8 @@ mx.gather_qmm = without_global_scale(mx.gather_qmm)
 
 def build(config):
     model_class, args_class = utils._get_classes(config)
-    return model_class(args_class.from_dict(config))
+    # A copy, because some of mlx-lm's classes write their defaults into it.
+    return model_class(args_class.from_dict(copy.deepcopy(config)))
 
 
 def quantize(model, config, group_size=None, bits=None, mode="affine", overrides={}, say_false=(), bare=False):
