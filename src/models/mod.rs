@@ -1,8 +1,15 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod ernie4_5;
+mod hunyuan_v1_dense;
 mod llama;
+mod ministral3;
+mod mistral3;
+mod qwen2;
 mod qwen3;
+mod seed_oss;
+mod smollm3;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -57,9 +64,19 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("ernie4_5", ernie4_5::load),
+    ("hunyuan_v1_dense", hunyuan_v1_dense::load),
+    ("iquestcoder", llama::load),
     ("llama", llama::load),
+    ("llava", mistral3::load),
+    ("ministral3", ministral3::load),
     ("mistral", llama::load),
+    ("mistral3", mistral3::load),
+    ("qwen2", qwen2::load),
     ("qwen3", qwen3::load),
+    ("seed_oss", seed_oss::load),
+    ("smollm3", smollm3::load),
+    ("xverse", llama::load),
 ];
 
 /// The names of all architectures that can be loaded.
