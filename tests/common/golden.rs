@@ -35,8 +35,12 @@ pub struct Case {
     folder: PathBuf,
 }
 
+/// The folder of cases; `PENSIEVE_GOLDEN_CASES` names another one.
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases")
+    match std::env::var_os("PENSIEVE_GOLDEN_CASES") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases"),
+    }
 }
 
 /// The cases that `PENSIEVE_GOLDEN` selects, all without it: a comma-separated list of families and
