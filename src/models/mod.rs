@@ -55,16 +55,32 @@ impl ModelFacts {
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
-/// Every architecture by its `model_type`.
-static ARCHITECTURES: &[(&str, Load)] = &[
-    ("llama", llama::load),
-    ("mistral", llama::load),
-    ("qwen3", qwen3::load),
-];
+/// One architecture: a file of this room, and the names that checkpoints have for it.
+struct Architecture {
+    file: &'static str,
+    names: &'static [&'static str],
+    load: Load,
+}
 
-/// The names of all architectures that can be loaded.
-pub fn architectures() -> impl Iterator<Item = &'static str> {
-    ARCHITECTURES.iter().map(|(name, _)| *name)
+/// A line for each file: its name, then the `model_type`s that it loads.
+macro_rules! architectures {
+    ($($file:ident: $($name:literal),+;)*) => {
+        &[$(Architecture {
+            file: stringify!($file),
+            names: &[$($name),+],
+            load: $file::load,
+        },)*]
+    };
+}
+
+static ARCHITECTURES: &[Architecture] = architectures! {
+    llama: "llama", "mistral";
+    qwen3: "qwen3";
+};
+
+/// All architectures that can be loaded: the file, and the `model_type`s.
+pub fn architectures() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    ARCHITECTURES.iter().map(|a| (a.file, a.names))
 }
 
 /// A model with the settings that came with it.
@@ -89,8 +105,13 @@ pub fn load(
 ) -> LoadResult<Loaded> {
     let config = Config::open(source)?;
     let model_type = config.model_type()?.to_string();
-    let Some((_, load)) = ARCHITECTURES.iter().find(|(name, _)| *name == model_type) else {
-        let known = architectures().collect::<Vec<_>>().join(", ");
+    let named = |a: &&Architecture| a.names.contains(&model_type.as_str());
+    let Some(architecture) = ARCHITECTURES.iter().find(named) else {
+        let known: Vec<&str> = architectures()
+            .flat_map(|(_, names)| names)
+            .copied()
+            .collect();
+        let known = known.join(", ");
         return Err(LoadError::Unsupported(format!(
             "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
             config.file()
@@ -100,7 +121,7 @@ pub fn load(
     let quantization = Quantization::new(&config)?;
     let shards = Shards::open(source)?;
     let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = load(&config, &mut weights)?;
+    let model = (architecture.load)(&config, &mut weights)?;
     weights.finish()?;
     Ok(Loaded {
         model,
