@@ -63,25 +63,39 @@ impl ModelFacts {
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
-static ARCHITECTURES: &[(&str, Load)] = &[
-    ("ernie4_5", ernie4_5::load),
-    ("hunyuan_v1_dense", hunyuan_v1_dense::load),
-    ("iquestcoder", llama::load),
-    ("llama", llama::load),
-    ("llava", mistral3::load),
-    ("ministral3", ministral3::load),
-    ("mistral", llama::load),
-    ("mistral3", mistral3::load),
-    ("qwen2", qwen2::load),
-    ("qwen3", qwen3::load),
-    ("seed_oss", seed_oss::load),
-    ("smollm3", smollm3::load),
-    ("xverse", llama::load),
-];
+/// One architecture: a file of this room, and the names that checkpoints have for it.
+struct Architecture {
+    file: &'static str,
+    names: &'static [&'static str],
+    load: Load,
+}
 
-/// The names of all architectures that can be loaded.
-pub fn architectures() -> impl Iterator<Item = &'static str> {
-    ARCHITECTURES.iter().map(|(name, _)| *name)
+/// A line for each file: its name, then the `model_type`s that it loads.
+macro_rules! architectures {
+    ($($file:ident: $($name:literal),+;)*) => {
+        &[$(Architecture {
+            file: stringify!($file),
+            names: &[$($name),+],
+            load: $file::load,
+        },)*]
+    };
+}
+
+static ARCHITECTURES: &[Architecture] = architectures! {
+    ernie4_5: "ernie4_5";
+    hunyuan_v1_dense: "hunyuan_v1_dense";
+    llama: "iquestcoder", "llama", "mistral", "xverse";
+    ministral3: "ministral3";
+    mistral3: "llava", "mistral3";
+    qwen2: "qwen2";
+    qwen3: "qwen3";
+    seed_oss: "seed_oss";
+    smollm3: "smollm3";
+};
+
+/// All architectures that can be loaded: the file, and the `model_type`s.
+pub fn architectures() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    ARCHITECTURES.iter().map(|a| (a.file, a.names))
 }
 
 /// A model with the settings that came with it.
@@ -108,8 +122,13 @@ pub fn load(
 ) -> LoadResult<Loaded> {
     let config = Config::open(source)?;
     let model_type = config.model_type()?.to_string();
-    let Some((_, load)) = ARCHITECTURES.iter().find(|(name, _)| *name == model_type) else {
-        let known = architectures().collect::<Vec<_>>().join(", ");
+    let named = |a: &&Architecture| a.names.contains(&model_type.as_str());
+    let Some(architecture) = ARCHITECTURES.iter().find(named) else {
+        let known: Vec<&str> = architectures()
+            .flat_map(|(_, names)| names)
+            .copied()
+            .collect();
+        let known = known.join(", ");
         return Err(LoadError::Unsupported(format!(
             "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
             config.file()
@@ -121,6 +140,7 @@ pub fn load(
     let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
     let model = load(&config, &mut weights)?;
     let text_only = weights.text_only();
+    let model = (architecture.load)(&config, &mut weights)?;
     weights.finish()?;
     Ok(Loaded {
         model,
