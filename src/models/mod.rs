@@ -1,6 +1,10 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod deepseek_v3;
+mod glm4_moe;
+mod gpt_oss;
+mod grouped_moe;
 mod llama;
 mod qwen3;
 
@@ -57,6 +61,11 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("deepseek_v3", deepseek_v3::load),
+    ("glm4_moe", glm4_moe::load),
+    ("gpt_oss", gpt_oss::load),
+    ("joyai_llm_flash", deepseek_v3::load),
+    ("kimi_k2", deepseek_v3::load),
     ("llama", llama::load),
     ("mistral", llama::load),
     ("qwen3", qwen3::load),
@@ -109,10 +118,24 @@ pub fn load(
     })
 }
 
-/// Reads a count that must be at least 1, such as a number of heads.
+/// Checks that a setting, where it is there, has the one value that is supported.
+fn only(config: &Config, key: &str, supported: &str) -> LoadResult<()> {
+    match config.str_opt(key)? {
+        Some(found) if found != supported => Err(LoadError::Unsupported(format!(
+            "{}: {} is {found:?}; supported is {supported}",
+            config.file(),
+            config.path_of(key)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a count that must be at least 1, such as a number of heads, and a dimension of an array, so
+/// that the product of two cannot overflow.
 fn positive(config: &Config, key: &str) -> std::result::Result<usize, CheckpointError> {
     match config.usize(key)? {
         0 => Err(config.invalid(key, "at least 1")),
+        n if n > i32::MAX as usize => Err(config.invalid(key, "at most 2147483647")),
         n => Ok(n),
     }
 }
@@ -125,7 +148,7 @@ fn positive_or(
 ) -> std::result::Result<usize, CheckpointError> {
     Ok(match config.usize_opt(key)? {
         None | Some(0) => default,
-        Some(n) => n,
+        Some(_) => positive(config, key)?,
     })
 }
 

@@ -62,7 +62,8 @@ def main():
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    names = portable.choose(options.cases, options.names, options.family, lambda facts: facts["layout"] == "hf")
+    fits = lambda facts: facts["layout"] == "hf" and not facts.get("alone")
+    names = portable.choose(options.cases, options.names, options.family, fits)
     failed = []
     for name in names:
         prefill, decode, same = check(options.cases / name)
