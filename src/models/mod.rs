@@ -1,7 +1,11 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod deepseek_v3;
 mod ernie4_5;
+mod glm4_moe;
+mod gpt_oss;
+mod grouped_moe;
 mod hunyuan_v1_dense;
 mod llama;
 mod ministral3;
@@ -62,7 +66,6 @@ impl ModelFacts {
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
-/// Every architecture by its `model_type`.
 /// One architecture: a file of this room, and the names that checkpoints have for it.
 struct Architecture {
     file: &'static str,
@@ -82,7 +85,10 @@ macro_rules! architectures {
 }
 
 static ARCHITECTURES: &[Architecture] = architectures! {
+    deepseek_v3: "deepseek_v3", "joyai_llm_flash", "kimi_k2";
     ernie4_5: "ernie4_5";
+    glm4_moe: "glm4_moe";
+    gpt_oss: "gpt_oss";
     hunyuan_v1_dense: "hunyuan_v1_dense";
     llama: "iquestcoder", "llama", "mistral", "xverse";
     ministral3: "ministral3";
@@ -150,10 +156,24 @@ pub fn load(
     })
 }
 
-/// Reads a count that must be at least 1, such as a number of heads.
+/// Checks that a setting, where it is there, has the one value that is supported.
+fn only(config: &Config, key: &str, supported: &str) -> LoadResult<()> {
+    match config.str_opt(key)? {
+        Some(found) if found != supported => Err(LoadError::Unsupported(format!(
+            "{}: {} is {found:?}; supported is {supported}",
+            config.file(),
+            config.path_of(key)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a count that must be at least 1, such as a number of heads, and a dimension of an array, so
+/// that the product of two cannot overflow.
 fn positive(config: &Config, key: &str) -> std::result::Result<usize, CheckpointError> {
     match config.usize(key)? {
         0 => Err(config.invalid(key, "at least 1")),
+        n if n > i32::MAX as usize => Err(config.invalid(key, "at most 2147483647")),
         n => Ok(n),
     }
 }
@@ -166,7 +186,7 @@ fn positive_or(
 ) -> std::result::Result<usize, CheckpointError> {
     Ok(match config.usize_opt(key)? {
         None | Some(0) => default,
-        Some(n) => n,
+        Some(_) => positive(config, key)?,
     })
 }
 

@@ -4,6 +4,7 @@ mod activation;
 mod attention;
 mod conv;
 mod linear;
+mod mla;
 mod mlp;
 mod moe;
 mod norm;
@@ -14,6 +15,7 @@ pub use activation::{Activation, softplus};
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
 pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
+pub use mla::{Mla, MlaShape};
 pub use mlp::GatedMlp;
 pub use moe::{
     ExpertShape, GroupRouting, SwitchGlu, by_expert, softmax_top_k, top_k, top_k_softmax,

@@ -33,4 +33,9 @@ def log_probabilities(directory, ids):
 if __name__ == "__main__":
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    compare.main(__doc__, "transformers", lambda facts: facts["layout"] == "hf", log_probabilities)
+    compare.main(
+        __doc__,
+        "transformers",
+        lambda facts: facts["layout"] == "hf" and not facts.get("alone"),
+        log_probabilities,
+    )
