@@ -96,6 +96,7 @@ pub struct Weights<'a> {
     names: BTreeMap<String, String>,
     used: RefCell<BTreeSet<String>>,
     ignored: fn(&str) -> bool,
+    text_only: bool,
     loaded: Cell<u64>,
     resident: Cell<usize>,
     progress: &'a dyn Fn(u64, u64),
@@ -119,6 +120,7 @@ impl<'a> Weights<'a> {
             names: names.collect(),
             used: RefCell::default(),
             ignored: |_| false,
+            text_only: false,
             loaded: Cell::new(0),
             resident: Cell::new(0),
             progress,
@@ -129,6 +131,19 @@ impl<'a> Weights<'a> {
     /// that [`Weights::rename`] made.
     pub fn ignoring(&mut self, ignored: fn(&str) -> bool) {
         self.ignored = ignored;
+    }
+
+    /// Leaves out the tensors of what is not the text tower, a vision or audio tower and what ties it
+    /// to the text, by their names so far.
+    pub fn leave_out_towers(&mut self, of_tower: fn(&str) -> bool) {
+        let count = self.names.len();
+        self.names.retain(|name, _| !of_tower(name));
+        self.text_only |= self.names.len() < count;
+    }
+
+    /// Whether [`Weights::leave_out_towers`] left out any.
+    pub fn text_only(&self) -> bool {
+        self.text_only
     }
 
     /// Applies every rule to every name, in turn: how the layouts of other converters become the

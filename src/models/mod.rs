@@ -75,6 +75,8 @@ pub struct Loaded {
     pub model_type: String,
     /// The end-of-sequence tokens and sampling defaults.
     pub generation: GenerationConfig,
+    /// Whether the checkpoint has weights for images or sound too, which were left out.
+    pub text_only: bool,
 }
 
 /// Loads the model at `source`. `progress` is told the bytes read so far and in all.
@@ -101,11 +103,13 @@ pub fn load(
     let shards = Shards::open(source)?;
     let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
     let model = load(&config, &mut weights)?;
+    let text_only = weights.text_only();
     weights.finish()?;
     Ok(Loaded {
         model,
         model_type,
         generation,
+        text_only,
     })
 }
 
