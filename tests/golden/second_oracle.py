@@ -16,17 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig
 from transformers.utils import logging
 
 import portable
+from hf_tensors import auto_class
 
 TOLERANCE = 1e-3
 
 
 def log_probabilities(directory, ids):
     """[L, V]"""
-    model, faults = AutoModelForCausalLM.from_pretrained(
+    model, faults = auto_class(AutoConfig.from_pretrained(directory)).from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     # What is missing would be random, and what is left over was not looked at.
@@ -62,7 +63,8 @@ def main():
     options = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    names = portable.choose(options.cases, options.names, options.family, lambda facts: facts["layout"] == "hf")
+    fits = lambda facts: facts["layout"] == "hf" and not facts.get("alone")
+    names = portable.choose(options.cases, options.names, options.family, fits)
     failed = []
     for name in names:
         prefill, decode, same = check(options.cases / name)
