@@ -1,8 +1,13 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod granitemoe;
 mod llama;
+mod mixtral;
+mod olmoe;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -57,9 +62,14 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("granitemoe", granitemoe::load),
     ("llama", llama::load),
     ("mistral", llama::load),
+    ("mixtral", mixtral::load),
+    ("olmoe", olmoe::load),
+    ("qwen2_moe", qwen2_moe::load),
     ("qwen3", qwen3::load),
+    ("qwen3_moe", qwen3_moe::load),
 ];
 
 /// The names of all architectures that can be loaded.
