@@ -19,4 +19,4 @@ pub use moe::{
     weighted_sum,
 };
 pub use norm::{LayerNorm, RmsNorm};
-pub use rope::{Rope, RopeShape};
+pub use rope::{Rope, RopeShape, rope_type};
