@@ -97,6 +97,18 @@ impl Config {
         }
     }
 
+    /// The same with these numbers for the keys that are absent or `null`.
+    pub fn with_defaults(&self, defaults: &[(&str, f64)]) -> Config {
+        let mut config = self.clone();
+        for (key, default) in defaults {
+            if config.value(key).is_none() {
+                let key = (*key).to_owned();
+                config.values.insert(key, Value::from(*default));
+            }
+        }
+        config
+    }
+
     /// The error for a `key` whose value cannot be used, or is absent. `expected` says what it
     /// should be.
     pub fn invalid(&self, key: &str, expected: impl Into<String>) -> CheckpointError {

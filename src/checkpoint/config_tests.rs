@@ -196,6 +196,14 @@ fn opens_and_says_what_is_wrong_with_the_file() {
     }
 }
 
+#[test]
+fn defaults_stand_in_for_what_is_absent() {
+    let c = config(r#"{"a": 1, "b": null}"#).with_defaults(&[("a", 7.0), ("b", 8.0), ("c", 0.5)]);
+    assert_eq!(c.usize("a").unwrap(), 1);
+    assert_eq!(c.usize("b").unwrap(), 8);
+    assert_eq!(c.f32("c").unwrap(), 0.5);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_settings_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..64), text in "[\\[\\]{}:,\"NaInfity0-9e.\\\\-]{0,48}") {
