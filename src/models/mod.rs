@@ -2,6 +2,7 @@
 
 mod decoder;
 mod llama;
+mod phi3;
 mod qwen3;
 
 use crate::cache::{Batch, LayerCache};
@@ -59,6 +60,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 static ARCHITECTURES: &[(&str, Load)] = &[
     ("llama", llama::load),
     ("mistral", llama::load),
+    ("phi3", phi3::load),
     ("qwen3", qwen3::load),
 ];
 
