@@ -2,6 +2,7 @@
 
 mod decoder;
 mod llama;
+mod olmo2;
 mod phi3;
 mod qwen3;
 
@@ -60,6 +61,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 static ARCHITECTURES: &[(&str, Load)] = &[
     ("llama", llama::load),
     ("mistral", llama::load),
+    ("olmo2", olmo2::load),
     ("phi3", phi3::load),
     ("qwen3", qwen3::load),
 ];
