@@ -3,6 +3,7 @@
 mod decoder;
 mod llama;
 mod olmo2;
+mod olmo3;
 mod phi3;
 mod qwen3;
 
@@ -62,6 +63,7 @@ static ARCHITECTURES: &[(&str, Load)] = &[
     ("llama", llama::load),
     ("mistral", llama::load),
     ("olmo2", olmo2::load),
+    ("olmo3", olmo3::load),
     ("phi3", phi3::load),
     ("qwen3", qwen3::load),
 ];
