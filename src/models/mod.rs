@@ -1,6 +1,7 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod granite;
 mod llama;
 mod olmo2;
 mod olmo3;
@@ -60,6 +61,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("granite", granite::load),
     ("llama", llama::load),
     ("mistral", llama::load),
     ("olmo2", olmo2::load),
