@@ -1,6 +1,7 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod glm4;
 mod granite;
 mod llama;
 mod olmo2;
@@ -61,6 +62,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("glm4", glm4::load),
     ("granite", granite::load),
     ("llama", llama::load),
     ("mistral", llama::load),
