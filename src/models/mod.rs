@@ -1,5 +1,6 @@
 //! The architectures, one a file, and the table that names them.
 
+mod cohere2;
 mod decoder;
 mod glm4;
 mod granite;
@@ -62,6 +63,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("cohere2", cohere2::load),
     ("glm4", glm4::load),
     ("granite", granite::load),
     ("llama", llama::load),
