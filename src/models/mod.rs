@@ -9,6 +9,7 @@ mod olmo2;
 mod olmo3;
 mod phi3;
 mod qwen3;
+mod starcoder2;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -72,6 +73,7 @@ static ARCHITECTURES: &[(&str, Load)] = &[
     ("olmo3", olmo3::load),
     ("phi3", phi3::load),
     ("qwen3", qwen3::load),
+    ("starcoder2", starcoder2::load),
 ];
 
 /// The names of all architectures that can be loaded.
