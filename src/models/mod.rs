@@ -2,6 +2,7 @@
 
 mod cohere2;
 mod decoder;
+mod exaone4;
 mod glm4;
 mod granite;
 mod llama;
@@ -65,6 +66,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
     ("cohere2", cohere2::load),
+    ("exaone4", exaone4::load),
     ("glm4", glm4::load),
     ("granite", granite::load),
     ("llama", llama::load),
