@@ -196,8 +196,17 @@ fn opens_and_says_what_is_wrong_with_the_file() {
     }
 }
 
-proptest! {
-    #[test]
+#[test]
+fn defaults_fill_what_is_absent_and_leave_null() {
+    let c = config(r#"{"a": 1, "b": null}"#)
+        .with_defaults(&serde_json::json!({"a": 7, "b": 8, "c": 0.5, "d": true}));
+    assert_eq!(c.usize("a").unwrap(), 1);
+    assert_eq!(c.usize_opt("b").unwrap(), None);
+    assert_eq!(c.f32("c").unwrap(), 0.5);
+    assert!(c.bool("d").unwrap());
+}
+
+#[test]
     fn any_bytes_are_settings_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..64), text in "[\\[\\]{}:,\"NaInfity0-9e.\\\\-]{0,48}") {
         for input in [bytes.as_slice(), text.as_bytes()] {
             match Config::parse("c", input) {

@@ -23,4 +23,4 @@ pub use moe::{
 };
 pub use norm::{LayerNorm, RmsNorm};
 pub use position_scale::PositionScale;
-pub use rope::{Rope, RopeShape};
+pub use rope::{Rope, RopeShape, rope_type};

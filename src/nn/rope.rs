@@ -51,6 +51,31 @@ impl Rope {
     /// # Errors
     /// If the type is unknown, or a setting is missing or of the wrong kind.
     pub fn load(config: &Config, shape: RopeShape) -> LoadResult<Self> {
+        match Self::with_scaling(config, shape)? {
+            (plain, None) => Ok(plain),
+            (plain, Some(scaling)) => plain.scaled(config, &scaling),
+        }
+    }
+
+    /// The same for architectures that know no scaling.
+    ///
+    /// # Errors
+    /// If the configuration asks for one, or a setting is missing or of the wrong kind.
+    pub fn load_plain(config: &Config, shape: RopeShape) -> LoadResult<Self> {
+        let (plain, scaling) = Self::with_scaling(config, shape)?;
+        if let Some(scaling) = scaling
+            && rope_type(&scaling)? != "default"
+        {
+            return Err(unsupported(&scaling, "default for this architecture")?);
+        }
+        Ok(plain)
+    }
+
+    /// Without scaling, and the settings of the scaling that `config` asks for.
+    ///
+    /// # Errors
+    /// If a setting is missing or of the wrong kind.
+    pub fn with_scaling(config: &Config, shape: RopeShape) -> LoadResult<(Self, Option<Config>)> {
         let parameters = config.object("rope_parameters")?;
         let nested = parameters
             .as_ref()
@@ -63,10 +88,7 @@ impl Rope {
                 .into());
         };
         let plain = Self::plain(shape.dims, theta, shape.traditional);
-        match config.object("rope_scaling")?.or(parameters) {
-            None => Ok(plain),
-            Some(scaling) => plain.scaled(config, &scaling),
-        }
+        Ok((plain, config.object("rope_scaling")?.or(parameters)))
     }
 
     /// With the scaling that an object of `config` asks for, whose `type` or `rope_type` says which.
@@ -74,15 +96,11 @@ impl Rope {
     /// # Errors
     /// If the type is unknown, or a setting is missing or of the wrong kind.
     pub fn scaled(mut self, config: &Config, scaling: &Config) -> LoadResult<Self> {
-        let kind = match scaling.str_opt("type")? {
-            Some(kind) => kind,
-            None => scaling.str_or("rope_type", "default")?,
-        };
         let dims = self.dims as usize;
         let RopeFreqs::Base(theta) = self.freqs else {
             return Ok(self);
         };
-        match kind {
+        match rope_type(scaling)? {
             // Sections of mrope differ for images only; the positions of text are the same in all.
             "default" | "mrope" => {}
             "linear" => self.scale = 1.0 / scaling.f32("factor")?,
@@ -93,19 +111,38 @@ impl Rope {
                 self.mscale = mscale;
             }
             "longrope" | "su" => {
-                let (wavelengths, mscale) = longrope(config, scaling, dims, theta)?;
-                self.freqs = table(&wavelengths)?;
-                self.mscale = mscale;
+                let key = "original_max_position_embeddings";
+                let original = match scaling.f32_opt(key)? {
+                    Some(original) => original,
+                    None => config.f32_or(key, 4096.0)?,
+                };
+                return self.stretched(config, scaling, original);
             }
             "proportional" => self.freqs = table(&proportional(scaling, dims, theta)?)?,
-            other => {
-                return Err(LoadError::Unsupported(format!(
-                    "{}: {} is {other:?}; supported are default, linear, llama3, yarn, longrope, \
-                     proportional and mrope",
-                    config.file(),
-                    scaling.path_of("rope_type")
-                )));
+            _ => {
+                let known = "default, linear, llama3, yarn, longrope, proportional and mrope";
+                return Err(unsupported(scaling, known)?);
             }
+        }
+        Ok(self)
+    }
+
+    /// With longrope's factors in `scaling`, for a model first trained for `original` positions.
+    ///
+    /// # Errors
+    /// If there are not as many factors as wavelengths.
+    pub fn stretched(
+        mut self,
+        config: &Config,
+        scaling: &Config,
+        original: f32,
+    ) -> LoadResult<Self> {
+        if let RopeFreqs::Base(theta) = self.freqs {
+            let dims = self.dims as usize;
+            let (wavelengths, mscale) = longrope(config, scaling, original, dims, theta)?;
+            self.freqs = table(&wavelengths)?;
+            self.mscale = mscale;
+            self.traditional = false; // As in the reference, whatever the configuration says.
         }
         Ok(self)
     }
@@ -140,6 +177,27 @@ impl Rope {
         let turning = x.slice_axis(-1, 0, self.dims)?.multiply(&factor)?;
         Array::concatenate(&[&turning, &x.slice_axis(-1, self.dims, d)?], -1)
     }
+}
+
+/// Which scaling an object of settings asks for.
+///
+/// # Errors
+/// If its name is no string.
+pub fn rope_type(scaling: &Config) -> LoadResult<&str> {
+    Ok(match scaling.str_opt("type")? {
+        Some(kind) => kind,
+        None => scaling.str_or("rope_type", "default")?,
+    })
+}
+
+/// The error for a scaling that is not `supported`.
+fn unsupported(scaling: &Config, supported: &str) -> LoadResult<LoadError> {
+    Ok(LoadError::Unsupported(format!(
+        "{}: {} is {:?}; supported are {supported}",
+        scaling.file(),
+        scaling.path_of("rope_type"),
+        rope_type(scaling)?,
+    )))
 }
 
 fn table(wavelengths: &[f32]) -> LoadResult<RopeFreqs> {
@@ -216,14 +274,10 @@ fn yarn(scaling: &Config, dims: usize, theta: f32) -> LoadResult<(Vec<f32>, f32)
 fn longrope(
     config: &Config,
     scaling: &Config,
+    original: f32,
     dims: usize,
     theta: f32,
 ) -> LoadResult<(Vec<f32>, f32)> {
-    let key = "original_max_position_embeddings";
-    let original = match scaling.f32_opt(key)? {
-        Some(original) => original,
-        None => config.f32_or(key, 4096.0)?,
-    };
     let longest = config.f32_or("max_position_embeddings", 131_072.0)?;
     let factors = match scaling.f32_list("long_factor")? {
         Some(factors) if factors.len() == dims / 2 => factors,
