@@ -266,6 +266,17 @@ impl Config {
         Ok(self.str_list("architectures")?.unwrap_or_default())
     }
 
+    /// These settings, and of `defaults` those that are absent or `null` here.
+    pub fn with_defaults(mut self, defaults: Map<String, Value>) -> Config {
+        for (key, default) in defaults {
+            let value = self.values.entry(key).or_insert(Value::Null);
+            if value.is_null() {
+                *value = default;
+            }
+        }
+        self
+    }
+
     /// The language model's own settings: `text_config` where a model of several parts nests them,
     /// else all of these.
     pub fn text(&self) -> Result<Config> {

@@ -271,6 +271,16 @@ impl Cursor<'_> {
 
     /// A tensor of exactly this shape, in the type that the load asks for.
     pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
+        self.tensor_with(last, shape, Ok)
+    }
+
+    /// The same after `change`, which gets it in its stored type.
+    pub fn tensor_with(
+        &self,
+        last: &str,
+        shape: &[usize],
+        change: impl FnOnce(Array) -> mlx::Result<Array>,
+    ) -> LoadResult<Array> {
         let array = self.raw(last, Some(shape))?;
         if !array.dtype().is_float() {
             return Err(LoadError::Type {
@@ -279,6 +289,7 @@ impl Cursor<'_> {
                 expected: "float32, float16 or bfloat16",
             });
         }
+        let array = change(array)?;
         let array = match self.weights.weights_as {
             WeightsAs::Stored => array,
             WeightsAs::Dense(dtype) => array.astype(dtype)?,
@@ -320,7 +331,7 @@ impl Cursor<'_> {
     }
 
     /// The shape of a tensor here; none where there is no such tensor.
-    pub(super) fn shape_of(&self, last: &str) -> Option<Vec<usize>> {
+    pub fn shape_of(&self, last: &str) -> Option<Vec<usize>> {
         let stored = self.weights.names.get(&self.name(last))?;
         let tensor = self.weights.shards.get(stored)?;
         Some(tensor.shape.to_vec())
