@@ -1,8 +1,13 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod gated_attention;
+mod gated_delta_net;
+mod hybrid;
 mod llama;
 mod qwen3;
+mod qwen3_5;
+mod qwen3_next;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -60,6 +65,9 @@ static ARCHITECTURES: &[(&str, Load)] = &[
     ("llama", llama::load),
     ("mistral", llama::load),
     ("qwen3", qwen3::load),
+    ("qwen3_5", qwen3_5::load),
+    ("qwen3_5_moe", qwen3_5::load),
+    ("qwen3_next", qwen3_next::load),
 ];
 
 /// The names of all architectures that can be loaded.
