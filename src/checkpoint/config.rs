@@ -73,6 +73,17 @@ impl Config {
         }
     }
 
+    /// These settings with those of the object `defaults` where a key is not here at all; `null` stays.
+    pub fn with_defaults(&self, defaults: &Value) -> Config {
+        let mut filled = self.clone();
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            if !filled.values.contains_key(key) {
+                filled.values.insert(key.clone(), value.clone());
+            }
+        }
+        filled
+    }
+
     /// The file's name, as messages have it.
     pub fn file(&self) -> &str {
         &self.file
@@ -264,17 +275,6 @@ impl Config {
     /// `architectures`: the class names of the model in transformers; empty where there are none.
     pub fn architectures(&self) -> Result<Vec<&str>> {
         Ok(self.str_list("architectures")?.unwrap_or_default())
-    }
-
-    /// These settings, and of `defaults` those that are absent or `null` here.
-    pub fn with_defaults(mut self, defaults: Map<String, Value>) -> Config {
-        for (key, default) in defaults {
-            let value = self.values.entry(key).or_insert(Value::Null);
-            if value.is_null() {
-                *value = default;
-            }
-        }
-        self
     }
 
     /// The language model's own settings: `text_config` where a model of several parts nests them,

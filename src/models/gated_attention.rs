@@ -1,7 +1,8 @@
 //! The attention layer of Qwen3-Next and Qwen3.5: heads turn in part, and a gate of the input scales
 //! what they found (Qiu et al., 2025, "Gated Attention for Large Language Models").
 
-use super::hybrid::{Norms, size};
+use super::heads;
+use super::hybrid::Norms;
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadResult};
 use crate::mlx::{Array, Result};
@@ -17,23 +18,18 @@ pub(super) struct GatedAttention {
 impl GatedAttention {
     /// Under `w`.
     pub fn load(config: &Config, w: &Cursor, norms: &Norms, rope: &Rope) -> LoadResult<Self> {
-        let n_heads = size(config, "num_attention_heads")?;
-        let n_kv_heads = size(config, "num_key_value_heads")?;
-        let head_dim = size(config, "head_dim")?;
-        if !n_heads.is_multiple_of(n_kv_heads) {
-            let expected = format!("a divisor of num_attention_heads, which is {n_heads}");
-            return Err(config.invalid("num_key_value_heads", expected).into());
-        }
         let bias = config.bool_or("attention_bias", false)?;
-        let d_model = size(config, "hidden_size")?;
         let shape = AttentionShape {
-            d_model,
-            n_heads,
-            n_kv_heads,
-            head_dim,
             qkv_bias: bias,
             o_bias: bias,
+            ..heads(config)?
         };
+        let AttentionShape {
+            d_model,
+            n_heads,
+            head_dim,
+            ..
+        } = shape;
         let (queries, keys) = shape.widths();
         let qkv = [
             w.linear("q_proj", [2 * queries, d_model], bias)?,

@@ -26,10 +26,8 @@ pub(super) fn load_hybrid(
     mlp: impl Fn(usize, &Cursor) -> LoadResult<Mlp>,
 ) -> LoadResult<Box<dyn Model>> {
     let tied = config.bool_or("tie_word_embeddings", false)?;
-    weights.ignoring(match tied {
-        true => |name| name == "lm_head.weight" || is_elsewhere(name),
-        false => is_elsewhere,
-    });
+    // Layers that predict several tokens are not used.
+    weights.ignoring(move |name| name.contains("mtp.") || (tied && name == "lm_head.weight"));
     let n_layers = size(config, "num_hidden_layers")?;
     let root = weights.root();
     let model = root.at("model");
@@ -64,11 +62,6 @@ pub(super) fn load_hybrid(
         })
     };
     Ok(Box::new(Decoder::load(config, weights, frame, block)?))
-}
-
-/// Layers that predict several tokens, and the part that sees.
-fn is_elsewhere(name: &str) -> bool {
-    name.contains("mtp.") || name.starts_with("vision_tower") || name.starts_with("model.visual")
 }
 
 /// Whether a layer is laid out as Hugging Face has it: what tells that scales are stored less 1.
