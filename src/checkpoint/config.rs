@@ -108,6 +108,12 @@ impl Config {
         }
     }
 
+    /// The same settings with `key` set to `value`.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Config {
+        self.values.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// The error for a `key` whose value cannot be used, or is absent. `expected` says what it
     /// should be.
     pub fn invalid(&self, key: &str, expected: impl Into<String>) -> CheckpointError {

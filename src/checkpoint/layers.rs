@@ -140,6 +140,39 @@ impl Cursor<'_> {
         };
         Ok(Conv1d::new(weight, here.bias(&[channels], bias)?, kernel))
     }
+
+    /// The gate, up and down projections of all experts as transformers lays them out under
+    /// `experts`: `gate_up_proj [E, 2 d_ff, d_model]`, gate first, and `down_proj
+    /// [E, d_model, d_ff]`; older files have the last two dimensions of both the other way round.
+    pub fn fused_experts(
+        &self,
+        [n_experts, d_ff, d_model]: [usize; 3],
+    ) -> LoadResult<[SwitchLinear; 3]> {
+        let here = self.at("experts");
+        let both = d_ff.saturating_mul(2);
+        let stored = [
+            ("gate_up_proj", [n_experts, both, d_model]),
+            ("down_proj", [n_experts, d_model, d_ff]),
+        ];
+        // No sizes make both of them fit both ways round.
+        let turned = stored.iter().all(|&(name, [e, out, inner])| {
+            let shape = here.shape_of(name);
+            shape.is_some_and(|shape| shape == [e, inner, out])
+        });
+        let [gate_up, down] = stored.map(|(name, [e, out, inner])| -> LoadResult<Matrix> {
+            Ok(Matrix::Dense(match turned {
+                true => here.tensor(name, &[e, inner, out])?.swap_last()?,
+                false => here.tensor(name, &[e, out, inner])?,
+            }))
+        });
+        let (gate_up, down) = (gate_up?, down?);
+        let parts = [
+            gate_up.rows(0, d_ff)?,
+            gate_up.rows(d_ff, both)?,
+            down.rows(0, d_model)?,
+        ];
+        Ok(parts.map(|weight| SwitchLinear { weight, bias: None }))
+    }
 }
 
 /// Layers of one shape and kind as one.

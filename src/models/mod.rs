@@ -7,16 +7,21 @@ mod gated_attention;
 mod gated_delta_net;
 mod glm4_moe;
 mod gpt_oss;
+mod granitemoe;
 mod grouped_moe;
 mod hunyuan_v1_dense;
 mod hybrid;
 mod llama;
 mod ministral3;
 mod mistral3;
+mod mixtral;
+mod olmoe;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_5;
 mod qwen3_next;
+mod qwen3_moe;
 mod seed_oss;
 mod smollm3;
 
@@ -94,14 +99,19 @@ static ARCHITECTURES: &[Architecture] = architectures! {
     ernie4_5: "ernie4_5";
     glm4_moe: "glm4_moe";
     gpt_oss: "gpt_oss";
+    granitemoe: "granitemoe";
     hunyuan_v1_dense: "hunyuan_v1_dense";
     llama: "iquestcoder", "llama", "mistral", "xverse";
     ministral3: "ministral3";
     mistral3: "llava", "mistral3";
+    mixtral: "mixtral";
+    olmoe: "olmoe";
     qwen2: "qwen2";
+    qwen2_moe: "qwen2_moe";
     qwen3: "qwen3";
     qwen3_5: "qwen3_5", "qwen3_5_moe";
     qwen3_next: "qwen3_next";
+    qwen3_moe: "qwen3_moe";
     seed_oss: "seed_oss";
     smollm3: "smollm3";
 };
@@ -151,9 +161,8 @@ pub fn load(
     let quantization = Quantization::new(&config)?;
     let shards = Shards::open(source)?;
     let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = load(&config, &mut weights)?;
-    let text_only = weights.text_only();
     let model = (architecture.load)(&config, &mut weights)?;
+    let text_only = weights.text_only();
     weights.finish()?;
     Ok(Loaded {
         model,
