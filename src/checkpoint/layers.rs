@@ -65,6 +65,27 @@ impl Cursor<'_> {
         stack(&singles)
     }
 
+    /// Linear layers of all experts that are stored as one, `experts.name` `[E, out, in]` without a
+    /// last name, their rows one after the other.
+    pub fn split_experts<const N: usize>(
+        &self,
+        name: &str,
+        outs: [usize; N],
+        [n_experts, inner]: [usize; 2],
+    ) -> LoadResult<[SwitchLinear; N]> {
+        let shape = [n_experts, outs.iter().sum(), inner];
+        let fused = Matrix::Dense(self.at("experts").tensor(name, &shape)?);
+        let mut end = 0;
+        let mut parts = Vec::with_capacity(N);
+        for out in outs {
+            let weight = fused.rows(end, end + out)?;
+            end += out;
+            parts.push(SwitchLinear { weight, bias: None });
+        }
+        // As many parts as sizes.
+        Ok(<[SwitchLinear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
+    }
+
     /// An embedding `name` of `vocab` rows of `d_model` features.
     pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
         Ok(Embedding::new(self.at(name).matrix(&[vocab, d_model])?))
@@ -81,6 +102,13 @@ impl Cursor<'_> {
         let stored = self.at(name).tensor("weight", &[d])?;
         let weight = stored.add(&stored.scalar_like(1.0)?)?;
         weight.eval()?;
+        Ok(RmsNorm::new(Some(weight), eps))
+    }
+
+    /// The same where mlx-lm's converter adds the 1, in the stored type, and not the model.
+    pub fn rms_norm_one_less(&self, name: &str, d: usize, eps: f32) -> LoadResult<RmsNorm> {
+        let add_one = |stored: Array| stored.add(&stored.scalar_like(1.0)?);
+        let weight = self.at(name).tensor_with("weight", &[d], add_one)?;
         Ok(RmsNorm::new(Some(weight), eps))
     }
 

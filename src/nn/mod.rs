@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod gated_delta;
 mod linear;
 mod mla;
 mod mlp;
@@ -14,6 +15,7 @@ mod rope;
 pub use activation::{Activation, softplus};
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
+pub use gated_delta::GatedDelta;
 pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
 pub use mla::{Mla, MlaShape};
 pub use mlp::GatedMlp;
