@@ -206,7 +206,8 @@ fn defaults_fill_what_is_absent_and_leave_null() {
     assert!(c.bool("d").unwrap());
 }
 
-#[test]
+proptest! {
+    #[test]
     fn any_bytes_are_settings_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..64), text in "[\\[\\]{}:,\"NaInfity0-9e.\\\\-]{0,48}") {
         for input in [bytes.as_slice(), text.as_bytes()] {
             match Config::parse("c", input) {
