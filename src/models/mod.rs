@@ -2,6 +2,7 @@
 
 mod decoder;
 mod llama;
+mod mamba2;
 mod qwen3;
 
 use crate::cache::{Batch, LayerCache};
@@ -58,6 +59,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
     ("llama", llama::load),
+    ("mamba2", mamba2::load),
     ("mistral", llama::load),
     ("qwen3", qwen3::load),
 ];

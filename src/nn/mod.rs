@@ -8,6 +8,7 @@ mod mlp;
 mod moe;
 mod norm;
 mod rope;
+mod ssm;
 
 pub use activation::{Activation, softplus};
 pub use attention::{Attention, AttentionShape, QkNorm};
@@ -20,3 +21,4 @@ pub use moe::{
 };
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::{Rope, RopeShape};
+pub use ssm::{Mamba2, Mamba2Shape};
