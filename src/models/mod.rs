@@ -1,6 +1,7 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod lfm2;
 mod llama;
 mod mamba2;
 mod qwen3;
@@ -58,6 +59,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("lfm2", lfm2::load),
     ("llama", llama::load),
     ("mamba2", mamba2::load),
     ("mistral", llama::load),
