@@ -4,7 +4,9 @@ mod decoder;
 mod lfm2;
 mod llama;
 mod mamba2;
+mod nemotron_h;
 mod qwen3;
+mod relu2;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -63,6 +65,7 @@ static ARCHITECTURES: &[(&str, Load)] = &[
     ("llama", llama::load),
     ("mamba2", mamba2::load),
     ("mistral", llama::load),
+    ("nemotron_h", nemotron_h::load),
     ("qwen3", qwen3::load),
 ];
 
