@@ -26,7 +26,11 @@ impl Cursor<'_> {
         inner: usize,
         bias: bool,
     ) -> LoadResult<[Linear; N]> {
-        let fused = self.linear(name, [outs.iter().sum(), inner], bias)?;
+        // No tensor has as many rows as saturates.
+        let rows = outs
+            .iter()
+            .fold(0, |rows: usize, &out| rows.saturating_add(out));
+        let fused = self.linear(name, [rows, inner], bias)?;
         let mut end = 0;
         let ranges = outs.map(|out| {
             end += out;
