@@ -1,6 +1,7 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod granitemoehybrid;
 mod lfm2;
 mod llama;
 mod mamba2;
@@ -61,6 +62,7 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("granitemoehybrid", granitemoehybrid::load),
     ("lfm2", lfm2::load),
     ("llama", llama::load),
     ("mamba2", mamba2::load),
