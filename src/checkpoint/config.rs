@@ -73,6 +73,17 @@ impl Config {
         }
     }
 
+    /// These settings with those of the object `defaults` where a key is not here at all; `null` stays.
+    pub fn with_defaults(&self, defaults: &Value) -> Config {
+        let mut filled = self.clone();
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            if !filled.values.contains_key(key) {
+                filled.values.insert(key.clone(), value.clone());
+            }
+        }
+        filled
+    }
+
     /// The file's name, as messages have it.
     pub fn file(&self) -> &str {
         &self.file

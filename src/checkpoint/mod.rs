@@ -20,6 +20,7 @@ pub mod weights;
 
 #[cfg(test)]
 mod fixture;
+mod foreign;
 mod json;
 mod layers;
 mod map;

@@ -59,6 +59,10 @@ pub fn open(
     let engine =
         engine.map_err(|e| Failure::Model(format!("cannot load {}: {e}", source.label())))?;
     check_vocabulary(&engine, &text)?;
+    if engine.handle.facts().text_only {
+        let id = &engine.handle.facts().id;
+        eprintln!("{id} has a vision tower; images are not supported yet, text only");
+    }
     Ok(Opened { engine, text })
 }
 

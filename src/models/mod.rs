@@ -8,6 +8,19 @@ mod mamba2;
 mod nemotron_h;
 mod qwen3;
 mod relu2;
+mod deepseek_v3;
+mod ernie4_5;
+mod glm4_moe;
+mod gpt_oss;
+mod grouped_moe;
+mod hunyuan_v1_dense;
+mod llama;
+mod ministral3;
+mod mistral3;
+mod qwen2;
+mod qwen3;
+mod seed_oss;
+mod smollm3;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -70,10 +83,42 @@ static ARCHITECTURES: &[(&str, Load)] = &[
     ("nemotron_h", nemotron_h::load),
     ("qwen3", qwen3::load),
 ];
+/// One architecture: a file of this room, and the names that checkpoints have for it.
+struct Architecture {
+    file: &'static str,
+    names: &'static [&'static str],
+    load: Load,
+}
 
-/// The names of all architectures that can be loaded.
-pub fn architectures() -> impl Iterator<Item = &'static str> {
-    ARCHITECTURES.iter().map(|(name, _)| *name)
+/// A line for each file: its name, then the `model_type`s that it loads.
+macro_rules! architectures {
+    ($($file:ident: $($name:literal),+;)*) => {
+        &[$(Architecture {
+            file: stringify!($file),
+            names: &[$($name),+],
+            load: $file::load,
+        },)*]
+    };
+}
+
+static ARCHITECTURES: &[Architecture] = architectures! {
+    deepseek_v3: "deepseek_v3", "joyai_llm_flash", "kimi_k2";
+    ernie4_5: "ernie4_5";
+    glm4_moe: "glm4_moe";
+    gpt_oss: "gpt_oss";
+    hunyuan_v1_dense: "hunyuan_v1_dense";
+    llama: "iquestcoder", "llama", "mistral", "xverse";
+    ministral3: "ministral3";
+    mistral3: "llava", "mistral3";
+    qwen2: "qwen2";
+    qwen3: "qwen3";
+    seed_oss: "seed_oss";
+    smollm3: "smollm3";
+};
+
+/// All architectures that can be loaded: the file, and the `model_type`s.
+pub fn architectures() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    ARCHITECTURES.iter().map(|a| (a.file, a.names))
 }
 
 /// A model with the settings that came with it.
@@ -84,6 +129,8 @@ pub struct Loaded {
     pub model_type: String,
     /// The end-of-sequence tokens and sampling defaults.
     pub generation: GenerationConfig,
+    /// Whether the checkpoint has weights for images or sound too, which were left out.
+    pub text_only: bool,
 }
 
 /// Loads the model at `source`. `progress` is told the bytes read so far and in all.
@@ -98,8 +145,13 @@ pub fn load(
 ) -> LoadResult<Loaded> {
     let config = Config::open(source)?;
     let model_type = config.model_type()?.to_string();
-    let Some((_, load)) = ARCHITECTURES.iter().find(|(name, _)| *name == model_type) else {
-        let known = architectures().collect::<Vec<_>>().join(", ");
+    let named = |a: &&Architecture| a.names.contains(&model_type.as_str());
+    let Some(architecture) = ARCHITECTURES.iter().find(named) else {
+        let known: Vec<&str> = architectures()
+            .flat_map(|(_, names)| names)
+            .copied()
+            .collect();
+        let known = known.join(", ");
         return Err(LoadError::Unsupported(format!(
             "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
             config.file()
@@ -110,18 +162,35 @@ pub fn load(
     let shards = Shards::open(source)?;
     let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
     let model = load(&config, &mut weights)?;
+    let text_only = weights.text_only();
+    let model = (architecture.load)(&config, &mut weights)?;
     weights.finish()?;
     Ok(Loaded {
         model,
         model_type,
         generation,
+        text_only,
     })
 }
 
-/// Reads a count that must be at least 1, such as a number of heads.
+/// Checks that a setting, where it is there, has the one value that is supported.
+fn only(config: &Config, key: &str, supported: &str) -> LoadResult<()> {
+    match config.str_opt(key)? {
+        Some(found) if found != supported => Err(LoadError::Unsupported(format!(
+            "{}: {} is {found:?}; supported is {supported}",
+            config.file(),
+            config.path_of(key)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a count that must be at least 1, such as a number of heads, and a dimension of an array, so
+/// that the product of two cannot overflow.
 fn positive(config: &Config, key: &str) -> std::result::Result<usize, CheckpointError> {
     match config.usize(key)? {
         0 => Err(config.invalid(key, "at least 1")),
+        n if n > i32::MAX as usize => Err(config.invalid(key, "at most 2147483647")),
         n => Ok(n),
     }
 }
@@ -134,7 +203,7 @@ fn positive_or(
 ) -> std::result::Result<usize, CheckpointError> {
     Ok(match config.usize_opt(key)? {
         None | Some(0) => default,
-        Some(n) => n,
+        Some(_) => positive(config, key)?,
     })
 }
 

@@ -4,9 +4,11 @@ mod activation;
 mod attention;
 mod conv;
 mod linear;
+mod mla;
 mod mlp;
 mod moe;
 mod norm;
+mod position_scale;
 mod rope;
 mod ssm;
 
@@ -14,11 +16,13 @@ pub use activation::{Activation, softplus};
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
 pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
+pub use mla::{Mla, MlaShape};
 pub use mlp::GatedMlp;
 pub use moe::{
     ExpertShape, GroupRouting, SwitchGlu, by_expert, softmax_top_k, top_k, top_k_softmax,
     weighted_sum,
 };
 pub use norm::{LayerNorm, RmsNorm};
+pub use position_scale::PositionScale;
 pub use rope::{Rope, RopeShape};
 pub use ssm::{Mamba2, Mamba2Shape};
