@@ -26,11 +26,7 @@ impl Cursor<'_> {
         inner: usize,
         bias: bool,
     ) -> LoadResult<[Linear; N]> {
-        // No tensor has as many rows as saturates.
-        let rows = outs
-            .iter()
-            .fold(0, |rows: usize, &out| rows.saturating_add(out));
-        let fused = self.linear(name, [rows, inner], bias)?;
+        let fused = self.linear(name, [outs.iter().sum(), inner], bias)?;
         let mut end = 0;
         let ranges = outs.map(|out| {
             end += out;

@@ -210,11 +210,11 @@ impl Attention {
 }
 
 impl AttentionShape {
-    /// Features of all query heads, and of all key heads; no tensor has as many as saturates.
+    /// Features of all query heads, and of all key heads.
     pub fn widths(&self) -> (usize, usize) {
         (
-            self.n_heads.saturating_mul(self.head_dim),
-            self.n_kv_heads.saturating_mul(self.head_dim),
+            self.n_heads * self.head_dim,
+            self.n_kv_heads * self.head_dim,
         )
     }
 }
