@@ -142,6 +142,13 @@ fn reads_numbers_that_python_writes() {
     assert!(c.f32("nan").unwrap().is_nan());
     assert_eq!(c.str("text").unwrap(), "a \" NaN, Infinity");
     assert!(c.usize("low").is_err());
+    let tagged = r#"{"limit": [0.0, {"__float__": "Infinity"}], "other": {"__float__": 1}}"#;
+    let tagged = config(tagged);
+    assert_eq!(
+        tagged.f32_list("limit").unwrap().unwrap(),
+        [0.0, f32::INFINITY]
+    );
+    assert!(tagged.f32("other").is_err());
     for wrong in [
         r#"{"a": NaNs}"#,
         r#"{"a": --Infinity}"#,

@@ -2,6 +2,13 @@
 
 mod cohere2;
 mod decoder;
+mod granitemoehybrid;
+mod lfm2;
+mod llama;
+mod mamba2;
+mod nemotron_h;
+mod qwen3;
+mod relu2;
 mod deepseek_v3;
 mod ernie4_5;
 mod exaone4;
@@ -84,6 +91,16 @@ impl ModelFacts {
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
+/// Every architecture by its `model_type`.
+static ARCHITECTURES: &[(&str, Load)] = &[
+    ("granitemoehybrid", granitemoehybrid::load),
+    ("lfm2", lfm2::load),
+    ("llama", llama::load),
+    ("mamba2", mamba2::load),
+    ("mistral", llama::load),
+    ("nemotron_h", nemotron_h::load),
+    ("qwen3", qwen3::load),
+];
 /// One architecture: a file of this room, and the names that checkpoints have for it.
 struct Architecture {
     file: &'static str,

@@ -11,6 +11,7 @@ mod moe;
 mod norm;
 mod position_scale;
 mod rope;
+mod ssm;
 
 pub use activation::{Activation, softplus};
 pub use attention::{Attention, AttentionShape, QkNorm};
@@ -26,3 +27,5 @@ pub use moe::{
 pub use norm::{LayerNorm, RmsNorm};
 pub use position_scale::PositionScale;
 pub use rope::{Rope, RopeShape, rope_type};
+pub use rope::{Rope, RopeShape};
+pub use ssm::{Mamba2, Mamba2Shape};
