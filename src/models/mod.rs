@@ -2,13 +2,6 @@
 
 mod cohere2;
 mod decoder;
-mod granitemoehybrid;
-mod lfm2;
-mod llama;
-mod mamba2;
-mod nemotron_h;
-mod qwen3;
-mod relu2;
 mod deepseek_v3;
 mod ernie4_5;
 mod exaone4;
@@ -19,13 +12,17 @@ mod glm4_moe;
 mod gpt_oss;
 mod granite;
 mod granitemoe;
+mod granitemoehybrid;
 mod grouped_moe;
 mod hunyuan_v1_dense;
 mod hybrid;
+mod lfm2;
 mod llama;
+mod mamba2;
 mod ministral3;
 mod mistral3;
 mod mixtral;
+mod nemotron_h;
 mod olmo2;
 mod olmo3;
 mod olmoe;
@@ -36,6 +33,7 @@ mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
 mod qwen3_next;
+mod relu2;
 mod seed_oss;
 mod smollm3;
 mod starcoder2;
@@ -91,16 +89,6 @@ impl ModelFacts {
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
-/// Every architecture by its `model_type`.
-static ARCHITECTURES: &[(&str, Load)] = &[
-    ("granitemoehybrid", granitemoehybrid::load),
-    ("lfm2", lfm2::load),
-    ("llama", llama::load),
-    ("mamba2", mamba2::load),
-    ("mistral", llama::load),
-    ("nemotron_h", nemotron_h::load),
-    ("qwen3", qwen3::load),
-];
 /// One architecture: a file of this room, and the names that checkpoints have for it.
 struct Architecture {
     file: &'static str,
@@ -129,11 +117,15 @@ static ARCHITECTURES: &[Architecture] = architectures! {
     gpt_oss: "gpt_oss";
     granite: "granite";
     granitemoe: "granitemoe";
+    granitemoehybrid: "granitemoehybrid";
     hunyuan_v1_dense: "hunyuan_v1_dense";
+    lfm2: "lfm2";
     llama: "iquestcoder", "llama", "mistral", "xverse";
+    mamba2: "mamba2";
     ministral3: "ministral3";
     mistral3: "llava", "mistral3";
     mixtral: "mixtral";
+    nemotron_h: "nemotron_h";
     olmo2: "olmo2";
     olmo3: "olmo3";
     olmoe: "olmoe";
