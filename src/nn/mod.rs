@@ -26,6 +26,5 @@ pub use moe::{
 };
 pub use norm::{LayerNorm, RmsNorm};
 pub use position_scale::PositionScale;
-pub use rope::{Rope, RopeShape};
 pub use rope::{Rope, RopeShape, rope_type};
 pub use ssm::{Mamba2, Mamba2Shape};
