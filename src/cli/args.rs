@@ -33,6 +33,9 @@ pub enum Command {
     /// Serve an OpenAI-compatible API over HTTP
     #[command(after_help = exit::TABLE)]
     Serve(Serve),
+    /// Measure how well a model foretells a text
+    #[command(after_help = exit::TABLE)]
+    Perplexity(Perplexity),
 }
 
 /// Arguments of `run`.
@@ -106,10 +109,45 @@ pub struct Serve {
     pub model: Model,
 }
 
-/// Which model, and how it is loaded.
+/// Arguments of `perplexity`.
+#[derive(Debug, clap::Args)]
+pub struct Perplexity {
+    /// The text, in UTF-8. Of a file `*.jsonl` each line is an object with a `text`, and each text
+    /// ends with the end-of-sequence token, as in mlx-lm
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokens of a sequence: the text is cut into such, and what is left over is not used
+    #[arg(long, default_value_t = 512, value_name = "TOKENS", value_parser = at_least::<2>)]
+    pub sequence_length: usize,
+    /// Sequences, from the text's beginning [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub num_samples: Option<usize>,
+    /// Sequences that are computed at a time
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = at_least::<1>)]
+    pub batch_size: usize,
+    /// Tokens of each sequence that are computed in one go
+    #[arg(long, default_value_t = 512, value_name = "TOKENS", value_parser = at_least::<1>)]
+    pub prefill_step_size: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub load: Load,
+}
+
+/// Reads a count of `LEAST` or more.
+fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= LEAST => Ok(n),
+        _ => Err(format!("expected a whole number, {LEAST} or more")),
+    }
+}
+
+/// Which model, and how its weights are loaded.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
-pub struct Model {
+pub struct Load {
     /// A directory with config.json, *.safetensors and tokenizer.json, or `builtin:tiny`
     #[arg(
         long,
@@ -124,6 +162,15 @@ pub struct Model {
     /// What becomes of the weights in memory
     #[arg(long, value_enum, default_value_t = WeightsChoice::Auto)]
     pub weights: WeightsChoice,
+}
+
+/// Which model, and how it is loaded and run.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct Model {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub load: Load,
     /// Tokens of prompt and answer together; the model's own limit if not given
     #[arg(long, value_name = "TOKENS")]
     pub context_length: Option<usize>,
@@ -215,7 +262,7 @@ impl WeightsChoice {
     }
 }
 
-impl Model {
+impl Load {
     /// The directory's path, for what is not built in.
     pub fn directory(&self) -> PathBuf {
         PathBuf::from(&self.model)

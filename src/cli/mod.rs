@@ -7,6 +7,7 @@ mod ask;
 mod chat;
 mod exit;
 mod model;
+mod perplexity;
 mod run;
 mod serve;
 
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -64,6 +64,30 @@ impl Default for Options {
     }
 }
 
+impl WeightsMode {
+    fn on(self, device: Device) -> WeightsAs {
+        match self {
+            WeightsMode::Keep => WeightsAs::Stored,
+            WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
+            // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
+            WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
+            WeightsMode::Auto => WeightsAs::Stored,
+        }
+    }
+}
+
+/// Binds this thread to the device and loads the model, as `options` say.
+pub(super) fn load(
+    source: &Source,
+    options: &Options,
+    progress: &dyn Fn(u64, u64),
+) -> Result<(Runtime, Loaded), LoadError> {
+    let device = options.device.unwrap_or_else(Device::best);
+    let runtime = Runtime::enter(device)?;
+    let loaded = models::load(source, options.weights.on(device), progress)?;
+    Ok((runtime, loaded))
+}
+
 /// The context length for a model whose configuration names none.
 const DEFAULT_CONTEXT: usize = 4096;
 
@@ -167,26 +191,18 @@ impl EngineThread {
         progress: &dyn Fn(u64, u64),
     ) -> Result<(Self, Handle), LoadError> {
         let started = Instant::now();
-        let device = options.device.unwrap_or_else(Device::best);
-        let runtime = Runtime::enter(device)?;
-        let weights_as = match options.weights {
-            WeightsMode::Keep => WeightsAs::Stored,
-            WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
-            // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
-            WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
-            WeightsMode::Auto => WeightsAs::Stored,
-        };
+        let (runtime, loaded) = load(source, options, progress)?;
         let Loaded {
             model,
             model_type,
             mut generation,
-        } = models::load(source, weights_as, progress)?;
+        } = loaded;
         for id in &options.eos_ids {
             if !generation.eos_token_id.contains(id) {
                 generation.eos_token_id.push(*id);
             }
         }
-        if device == Device::Gpu {
+        if runtime.device() == Device::Gpu {
             warm_up(model.as_ref())?;
         }
         let facts = model.facts();
