@@ -1,6 +1,7 @@
 //! Layers without state of their own: what a model file is made of.
 
 mod activation;
+mod adapter;
 mod attention;
 mod conv;
 mod gated_delta;
@@ -14,6 +15,7 @@ mod rope;
 mod ssm;
 
 pub use activation::{Activation, softplus};
+pub use adapter::Adapter;
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
 pub use gated_delta::GatedDelta;
