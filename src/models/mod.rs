@@ -8,6 +8,7 @@ mod olmoe;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod qwen3_vl;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -70,6 +71,8 @@ static ARCHITECTURES: &[(&str, Load)] = &[
     ("qwen2_moe", qwen2_moe::load),
     ("qwen3", qwen3::load),
     ("qwen3_moe", qwen3_moe::load),
+    ("qwen3_vl", qwen3_vl::load),
+    ("qwen3_vl_moe", qwen3_vl::load_moe),
 ];
 
 /// The names of all architectures that can be loaded.
