@@ -37,6 +37,7 @@ mod relu2;
 mod seed_oss;
 mod smollm3;
 mod starcoder2;
+mod qwen3_vl;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -95,6 +96,19 @@ struct Architecture {
     names: &'static [&'static str],
     load: Load,
 }
+/// Every architecture by its `model_type`.
+static ARCHITECTURES: &[(&str, Load)] = &[
+    ("granitemoe", granitemoe::load),
+    ("llama", llama::load),
+    ("mistral", llama::load),
+    ("mixtral", mixtral::load),
+    ("olmoe", olmoe::load),
+    ("qwen2_moe", qwen2_moe::load),
+    ("qwen3", qwen3::load),
+    ("qwen3_moe", qwen3_moe::load),
+    ("qwen3_vl", qwen3_vl::load),
+    ("qwen3_vl_moe", qwen3_vl::load_moe),
+];
 
 /// A line for each file: its name, then the `model_type`s that it loads.
 macro_rules! architectures {
