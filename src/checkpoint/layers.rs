@@ -102,7 +102,7 @@ impl Cursor<'_> {
         for out in outs {
             let weight = fused.rows(end, end + out)?;
             end += out;
-            parts.push(SwitchLinear { weight, bias: None });
+            parts.push(SwitchLinear::plain(weight));
         }
         // As many parts as sizes.
         Ok(<[SwitchLinear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
@@ -196,7 +196,7 @@ impl Cursor<'_> {
             gate_up.rows(d_ff, both)?,
             down.rows(0, d_model)?,
         ];
-        Ok(parts.map(|weight| SwitchLinear { weight, bias: None }))
+        Ok(parts.map(SwitchLinear::plain))
     }
 }
 

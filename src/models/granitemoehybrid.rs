@@ -164,7 +164,7 @@ impl Moe {
             let fused = moe.at("input_linear").matrix(&[n_experts, both, d_model])?;
             let rows = |start, end| -> LoadResult<SwitchLinear> {
                 let weight = fused.rows(start, end)?;
-                Ok(SwitchLinear { weight, bias: None })
+                Ok(SwitchLinear::plain(weight))
             };
             SwitchGlu {
                 gate_proj: rows(0, d_ff)?,

@@ -33,11 +33,11 @@ mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
 mod qwen3_next;
+mod qwen3_vl;
 mod relu2;
 mod seed_oss;
 mod smollm3;
 mod starcoder2;
-mod qwen3_vl;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -96,19 +96,6 @@ struct Architecture {
     names: &'static [&'static str],
     load: Load,
 }
-/// Every architecture by its `model_type`.
-static ARCHITECTURES: &[(&str, Load)] = &[
-    ("granitemoe", granitemoe::load),
-    ("llama", llama::load),
-    ("mistral", llama::load),
-    ("mixtral", mixtral::load),
-    ("olmoe", olmoe::load),
-    ("qwen2_moe", qwen2_moe::load),
-    ("qwen3", qwen3::load),
-    ("qwen3_moe", qwen3_moe::load),
-    ("qwen3_vl", qwen3_vl::load),
-    ("qwen3_vl_moe", qwen3_vl::load_moe),
-];
 
 /// A line for each file: its name, then the `model_type`s that it loads.
 macro_rules! architectures {
@@ -150,6 +137,7 @@ static ARCHITECTURES: &[Architecture] = architectures! {
     qwen3_5: "qwen3_5", "qwen3_5_moe";
     qwen3_moe: "qwen3_moe";
     qwen3_next: "qwen3_next";
+    qwen3_vl: "qwen3_vl", "qwen3_vl_moe";
     seed_oss: "seed_oss";
     smollm3: "smollm3";
     starcoder2: "starcoder2";
@@ -182,27 +170,6 @@ pub fn load(
     weights_as: WeightsAs,
     progress: &dyn Fn(u64, u64),
 ) -> LoadResult<Loaded> {
-    let config = Config::open(source)?;
-    let model_type = config.model_type()?.to_string();
-    let named = |a: &&Architecture| a.names.contains(&model_type.as_str());
-    let Some(architecture) = ARCHITECTURES.iter().find(named) else {
-        let known: Vec<&str> = architectures()
-            .flat_map(|(_, names)| names)
-            .copied()
-            .collect();
-        let known = known.join(", ");
-        return Err(LoadError::Unsupported(format!(
-            "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
-            config.file()
-        )));
-    };
-    let generation = GenerationConfig::open(source, &config)?;
-    let quantization = Quantization::new(&config)?;
-    let shards = Shards::open(source)?;
-    let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = (architecture.load)(&config, &mut weights)?;
-    let text_only = weights.text_only();
-    weights.finish()?;
     load_adapted(source, None, weights_as, progress)
 }
 

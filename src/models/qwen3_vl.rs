@@ -8,11 +8,10 @@ use crate::checkpoint::{Config, LoadResult, Rename, Weights};
 const RENAMES: &[Rename] = &[("model.language_model.", "model."), ("language_model.", "")];
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
-    qwen3::load(&text(config, weights)?, weights)
-}
-
-pub(super) fn load_moe(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     let mut text = text(config, weights)?;
+    if config.model_type()? != "qwen3_vl_moe" {
+        return qwen3::load(&text, weights);
+    }
     if text.value("norm_topk_prob").is_none() {
         // transformers has no such setting for these: their weights always add up to 1.
         text = text.with("norm_topk_prob", true);
