@@ -62,7 +62,6 @@ impl ModelFacts {
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
-/// Every architecture by its `model_type`.
 /// One architecture: a file of this room, and the names that checkpoints have for it.
 struct Architecture {
     file: &'static str,
@@ -138,9 +137,8 @@ pub fn load(
     let quantization = Quantization::new(&config)?;
     let shards = Shards::open(source)?;
     let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = load(&config, &mut weights)?;
-    let text_only = weights.text_only();
     let model = (architecture.load)(&config, &mut weights)?;
+    let text_only = weights.text_only();
     weights.finish()?;
     Ok(Loaded {
         model,
