@@ -28,7 +28,10 @@ impl Cursor<'_> {
         inner: usize,
         bias: bool,
     ) -> LoadResult<[Linear; N]> {
-        let fused = self.linear(name, [outs.iter().sum(), inner], bias)?;
+        let all = outs
+            .iter()
+            .fold(0, |all: usize, out| all.saturating_add(*out));
+        let fused = self.linear(name, [all, inner], bias)?;
         let mut end = 0;
         let ranges = outs.map(|out| {
             end += out;

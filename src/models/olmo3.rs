@@ -22,16 +22,14 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     };
     let eps = config.f32("rms_norm_eps")?;
     let ropes = Ropes::load(config, shape.head_dim)?;
-    let mut windows = windows(config)?;
-    if windows.is_empty() {
-        let window = positive(config, "sliding_window")?;
-        let n_layers = positive(config, "num_hidden_layers")?;
-        let every_fourth = |i: usize| (!(i + 1).is_multiple_of(4)).then_some(window);
-        windows = (0..n_layers).map(every_fourth).collect();
-    }
+    let windows = windows(config)?;
+    let default = positive(config, "sliding_window")?;
     let frame = Frame::usual(config, &weights.root(), tied)?;
     let block = |i: usize, w: &Cursor| {
-        let window = windows.get(i).copied().flatten();
+        let window = match windows.is_empty() {
+            true => (!(i + 1).is_multiple_of(4)).then_some(default),
+            false => windows.get(i).copied().flatten(),
+        };
         let rope = match window {
             Some(_) => &ropes.sliding,
             None => &ropes.full,

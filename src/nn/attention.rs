@@ -221,11 +221,12 @@ impl Attention {
 }
 
 impl AttentionShape {
-    /// Features of all query heads, and of all key heads.
+    /// Features of all query heads, and of all key heads; more than any tensor has where a
+    /// configuration makes them overflow.
     pub fn widths(&self) -> (usize, usize) {
         (
-            self.n_heads * self.head_dim,
-            self.n_kv_heads * self.head_dim,
+            self.n_heads.saturating_mul(self.head_dim),
+            self.n_kv_heads.saturating_mul(self.head_dim),
         )
     }
 }

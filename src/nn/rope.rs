@@ -11,6 +11,8 @@ use crate::cache::Batch;
 use crate::checkpoint::{Config, LoadError, LoadResult};
 use crate::mlx::{self, Array, RopeFreqs};
 
+const MOST_DIMS: usize = 65_536;
+
 /// What a rotary embedding needs to know beside the scaling.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeShape {
@@ -87,6 +89,7 @@ impl Rope {
                 .invalid("rope_theta", "the base of the rotary embedding")
                 .into());
         };
+        check(config, shape.dims)?;
         let plain = Self::plain(shape.dims, theta, shape.traditional);
         Ok((plain, config.object("rope_scaling")?.or(parameters)))
     }
@@ -128,6 +131,7 @@ impl Rope {
     /// If the type is unknown, or a setting is missing or of the wrong kind.
     pub fn scaled(mut self, config: &Config, scaling: &Config) -> LoadResult<Self> {
         let dims = self.dims as usize;
+        check(config, dims)?;
         let RopeFreqs::Base(theta) = self.freqs else {
             return Ok(self);
         };
@@ -228,6 +232,18 @@ fn unsupported(scaling: &Config, supported: &str) -> LoadResult<LoadError> {
         scaling.file(),
         scaling.path_of("rope_type"),
         rope_type(scaling)?,
+    )))
+}
+
+/// Refuses what cannot turn in pairs, and more features than any model has.
+fn check(config: &Config, dims: usize) -> LoadResult<()> {
+    if dims > 0 && dims.is_multiple_of(2) && dims <= MOST_DIMS {
+        return Ok(());
+    }
+    Err(LoadError::Unsupported(format!(
+        "{}: {dims} features of a head have rotary positions, by head_dim or hidden_size; \
+         supported is an even number up to {MOST_DIMS}",
+        config.file()
     )))
 }
 
@@ -345,4 +361,44 @@ fn proportional(scaling: &Config, dims: usize, theta: f32) -> LoadResult<Vec<f32
         .enumerate()
         .map(stretch)
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(dims: usize) -> RopeShape {
+        RopeShape {
+            dims,
+            default_theta: Some(10_000.0),
+            traditional: false,
+        }
+    }
+
+    fn config(json: &str) -> Config {
+        Config::parse("config.json", json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn features_turn_in_pairs() {
+        for (dims, fine) in [
+            (2, true),
+            (10, true),
+            (0, false),
+            (5, false),
+            (1 << 40, false),
+        ] {
+            assert_eq!(Rope::load(&config("{}"), shape(dims)).is_ok(), fine);
+        }
+    }
+
+    #[test]
+    fn an_architecture_without_scaling_refuses_one_by_name() {
+        let plain = |json: &str| Rope::load_plain(&config(json), shape(8));
+        assert!(plain("{}").is_ok());
+        assert!(plain(r#"{"rope_parameters": {"rope_type": "default"}}"#).is_ok());
+        let scaled = plain(r#"{"rope_scaling": {"type": "linear", "factor": 2.0}}"#);
+        let message = scaled.err().unwrap().to_string();
+        assert!(message.contains("linear"), "{message}");
+    }
 }
