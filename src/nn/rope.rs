@@ -11,6 +11,9 @@ use crate::cache::Batch;
 use crate::checkpoint::{Config, LoadError, LoadResult};
 use crate::mlx::{self, Array, RopeFreqs};
 
+/// The most features of a head that turn.
+const MAX_DIMS: usize = 1 << 16;
+
 /// What a rotary embedding needs to know beside the scaling.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeShape {
@@ -62,6 +65,14 @@ impl Rope {
                 .invalid("rope_theta", "the base of the rotary embedding")
                 .into());
         };
+        // Tables are made before any weight shows how wide heads really are.
+        if shape.dims > MAX_DIMS {
+            return Err(LoadError::Unsupported(format!(
+                "{}: heads in which {} features turn; {MAX_DIMS} is the most that is supported",
+                config.file(),
+                shape.dims
+            )));
+        }
         let plain = Self::plain(shape.dims, theta, shape.traditional);
         match config.object("rope_scaling")?.or(parameters) {
             None => Ok(plain),
