@@ -8,9 +8,11 @@ impl Cursor<'_> {
     /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
     pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
         let here = self.at(name);
+        let weight = here.matrix(&[out, inner])?;
         Ok(Linear {
-            weight: here.matrix(&[out, inner])?,
             bias: here.bias(&[out], bias)?,
+            adapter: here.linear_adapter([out, inner], &weight)?,
+            weight,
         })
     }
 
@@ -38,8 +40,14 @@ impl Cursor<'_> {
                 Some(bias) => Some(bias.slice_axis(0, start as i32, end as i32)?.contiguous()?),
                 None => None,
             };
-            let weight = fused.weight.rows(start, end)?;
-            parts.push(Linear { weight, bias });
+            let adapter = fused.adapter.as_ref();
+            parts.push(Linear {
+                weight: fused.weight.rows(start, end)?,
+                bias,
+                adapter: adapter
+                    .map(|adapter| adapter.columns(start as i32, end as i32))
+                    .transpose()?,
+            });
         }
         // As many parts as ranges.
         Ok(<[Linear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
@@ -58,16 +66,25 @@ impl Cursor<'_> {
             return Ok(SwitchLinear {
                 weight: stacked.matrix(&[n_experts, out, inner])?,
                 bias: stacked.bias(&[n_experts, out], bias)?,
+                adapter: stacked.switch_adapter([n_experts, out, inner], |_| stacked.clone())?,
             });
         }
-        let one = |e| self.index("experts", e).linear(name, [out, inner], bias);
+        let place = |e| self.index("experts", e);
+        let one = |e| place(e).linear(name, [out, inner], bias);
         let singles = (0..n_experts).map(one).collect::<LoadResult<Vec<_>>>()?;
-        stack(&singles)
+        let adapter = stacked.switch_adapter([n_experts, out, inner], |e| place(e).at(name))?;
+        Ok(SwitchLinear {
+            adapter,
+            ..stack(&singles)?
+        })
     }
 
     /// An embedding `name` of `vocab` rows of `d_model` features.
     pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
-        Ok(Embedding::new(self.at(name).matrix(&[vocab, d_model])?))
+        let here = self.at(name);
+        let table = here.matrix(&[vocab, d_model])?;
+        let adapter = here.embedding_adapter([vocab, d_model], &table)?;
+        Ok(Embedding::new(table).with_adapter(adapter))
     }
 
     /// A root-mean-square norm `name` over `d` features.
@@ -162,5 +179,6 @@ fn stack(singles: &[Linear]) -> LoadResult<SwitchLinear> {
     Ok(SwitchLinear {
         weight,
         bias: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+        adapter: None,
     })
 }

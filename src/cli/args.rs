@@ -156,6 +156,10 @@ pub struct Load {
         value_name = "DIR"
     )]
     pub model: String,
+    /// A directory with adapter_config.json and adapters.safetensors, as mlx-lm writes them: a
+    /// fine-tune of the model, LoRA, DoRA or full
+    #[arg(long, value_name = "DIR")]
+    pub adapter_path: Option<PathBuf>,
     /// What to compute on
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,

@@ -62,6 +62,7 @@ pub fn options(args: &Load) -> Options {
     Options {
         device: args.device.device(),
         weights: args.weights.mode(),
+        adapters: args.adapter_path.clone().map(Source::Directory),
         ..Options::default()
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::handle::{Command, Facts, Handle, Inbox, Submission};
 use super::sequence::{Progress, Sequence};
 use crate::cache::Batch;
-use crate::checkpoint::{GenerationConfig, LoadError, Source, WeightsAs};
+use crate::checkpoint::{Adapters, GenerationConfig, LoadError, Source, WeightsAs};
 use crate::mlx::{self, Device, Dtype, Runtime, clear_cache};
 use crate::models::{self, Loaded, Model};
 
@@ -39,6 +39,8 @@ pub struct Options {
     pub device: Option<Device>,
     /// What becomes of the weights.
     pub weights: WeightsMode,
+    /// The directory of a fine-tune (`adapters.safetensors`), if there is one.
+    pub adapters: Option<Source>,
     /// Tokens of a prompt that are computed in one go.
     pub prefill_chunk: usize,
     /// Tokens of prompt and answer together; the model's own limit if not given.
@@ -56,6 +58,7 @@ impl Default for Options {
             eos_ids: Vec::new(),
             device: None,
             weights: WeightsMode::default(),
+            adapters: None,
             prefill_chunk: 512,
             context_length: None,
             queue_limit: 64,
@@ -84,7 +87,9 @@ pub(super) fn load(
 ) -> Result<(Runtime, Loaded), LoadError> {
     let device = options.device.unwrap_or_else(Device::best);
     let runtime = Runtime::enter(device)?;
-    let loaded = models::load(source, options.weights.on(device), progress)?;
+    let adapters = options.adapters.as_ref().map(Adapters::open).transpose()?;
+    let weights_as = options.weights.on(device);
+    let loaded = models::load_adapted(source, adapters.as_ref(), weights_as, progress)?;
     Ok((runtime, loaded))
 }
 

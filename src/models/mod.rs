@@ -6,8 +6,8 @@ mod qwen3;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
-    CheckpointError, Config, GenerationConfig, LoadError, LoadResult, Quantization, Shards, Source,
-    Weights, WeightsAs,
+    Adapters, CheckpointError, Config, GenerationConfig, LoadError, LoadResult, Plan, Quantization,
+    Shards, Source, Weights, WeightsAs,
 };
 use crate::mlx::{Array, Result};
 use crate::nn::AttentionShape;
@@ -87,26 +87,90 @@ pub fn load(
     weights_as: WeightsAs,
     progress: &dyn Fn(u64, u64),
 ) -> LoadResult<Loaded> {
-    let config = Config::open(source)?;
-    let model_type = config.model_type()?.to_string();
-    let Some((_, load)) = ARCHITECTURES.iter().find(|(name, _)| *name == model_type) else {
-        let known = architectures().collect::<Vec<_>>().join(", ");
-        return Err(LoadError::Unsupported(format!(
-            "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
-            config.file()
-        )));
-    };
-    let generation = GenerationConfig::open(source, &config)?;
-    let quantization = Quantization::new(&config)?;
-    let shards = Shards::open(source)?;
-    let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = load(&config, &mut weights)?;
-    weights.finish()?;
+    load_adapted(source, None, weights_as, progress)
+}
+
+/// Loads the model at `source` with a fine-tune over it.
+///
+/// # Errors
+/// As [`load`]; also if the fine-tune does not fit the model.
+pub fn load_adapted(
+    source: &Source,
+    adapters: Option<&Adapters>,
+    weights_as: WeightsAs,
+    progress: &dyn Fn(u64, u64),
+) -> LoadResult<Loaded> {
+    let files = Files::open(source)?;
+    let generation = GenerationConfig::open(source, &files.config)?;
+    let quantization = files.quantization.as_ref();
+    let mut weights = Weights::new(&files.shards, quantization, weights_as, progress);
+    let model = files.build(&mut weights, adapters)?;
+    let unread = files.config.unread();
+    if !unread.is_empty() {
+        let (file, keys) = (files.config.file(), unread.join(", "));
+        tracing::info!("{file} has settings that nothing here reads: {keys}");
+    }
     Ok(Loaded {
         model,
-        model_type,
+        model_type: files.config.model_type()?.to_string(),
         generation,
     })
+}
+
+/// How the matrices of the model at `source` are stored, and what a fine-tune changes of them.
+/// Checks all names and shapes, as [`load_adapted`] does, but reads none of the model's data.
+///
+/// # Errors
+/// As [`load_adapted`].
+pub fn plan(source: &Source, adapters: Option<&Adapters>) -> LoadResult<Plan> {
+    let files = Files::open(source)?;
+    let quantization = files.quantization.as_ref();
+    let mut weights = Weights::new(&files.shards, quantization, WeightsAs::Stored, &|_, _| {});
+    weights.dry();
+    files.build(&mut weights, adapters)?;
+    Ok(weights.into_plan())
+}
+
+/// A model's files, and what knows how to read them.
+struct Files {
+    config: Config,
+    quantization: Option<Quantization>,
+    shards: Shards,
+    load: Load,
+}
+
+impl Files {
+    fn open(source: &Source) -> LoadResult<Self> {
+        let config = Config::open(source)?;
+        let model_type = config.model_type()?;
+        let Some((_, load)) = ARCHITECTURES.iter().find(|(name, _)| *name == model_type) else {
+            let known = architectures().collect::<Vec<_>>().join(", ");
+            return Err(LoadError::Unsupported(format!(
+                "{}: the architecture (model_type) {model_type:?} is not supported; known are \
+                 {known}",
+                config.file()
+            )));
+        };
+        Ok(Self {
+            quantization: Quantization::new(&config)?,
+            shards: Shards::open(source)?,
+            load: *load,
+            config,
+        })
+    }
+
+    fn build<'a>(
+        &self,
+        weights: &mut Weights<'a>,
+        adapters: Option<&'a Adapters>,
+    ) -> LoadResult<Box<dyn Model>> {
+        if let Some(adapters) = adapters {
+            weights.adapt(adapters);
+        }
+        let model = (self.load)(&self.config, weights)?;
+        weights.finish()?;
+        Ok(model)
+    }
 }
 
 /// Reads a count that must be at least 1, such as a number of heads.

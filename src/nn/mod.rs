@@ -1,6 +1,7 @@
 //! Layers without state of their own: what a model file is made of.
 
 mod activation;
+mod adapter;
 mod attention;
 mod conv;
 mod linear;
@@ -10,6 +11,7 @@ mod norm;
 mod rope;
 
 pub use activation::{Activation, softplus};
+pub use adapter::Adapter;
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
 pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
