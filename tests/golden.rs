@@ -13,7 +13,7 @@ use std::io::Write;
 use common::golden::{Case, case, cases};
 use common::portable;
 use pensieve::cache::{Batch, LayerCache};
-use pensieve::checkpoint::{LoadResult, Source, WeightsAs};
+use pensieve::checkpoint::WeightsAs;
 use pensieve::mlx::{Device, Dtype, Result, Runtime};
 use pensieve::models::{self, Loaded, Model};
 use serde_json::{Value, json};
@@ -61,16 +61,6 @@ fn by_chunks(model: &dyn Model, prompt: &[u32], chunk: usize) -> Result<Vec<f32>
         rows.extend(logprobs(model, &mut caches, i * chunk, tokens)?);
     }
     Ok(rows)
-}
-
-/// The case's model as stored, with other settings.
-fn load_changed(case: &Case, edit: &dyn Fn(&mut Value)) -> LoadResult<Loaded> {
-    let checkpoint = case.checkpoint();
-    let mut config = case.config.clone();
-    edit(&mut config);
-    std::fs::write(checkpoint.path().join("config.json"), config.to_string()).unwrap();
-    let source = Source::Directory(checkpoint.path().to_path_buf());
-    models::load(&source, WeightsAs::Stored, &|_, _| {})
 }
 
 /// The largest difference; infinite with a NaN, or if one is longer.
@@ -149,6 +139,11 @@ impl Distance {
 fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
     let lines = RefCell::new(Vec::new());
     let report = std::env::var_os("PENSIEVE_GOLDEN_REPORT").map(|path| File::create(path).unwrap());
+    if let Some(mut file) = report.as_ref() {
+        for (file_name, names) in models::architectures() {
+            writeln!(file, "{}", json!({"file": file_name, "names": names})).unwrap();
+        }
+    }
     each(|case| {
         let mut faults = Vec::new();
         // A checkpoint in float32 computes in it as it is stored; packed weights stay packed.
@@ -162,6 +157,7 @@ fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
                     let line = json!({
                         "case": case.name,
                         "family": case.family,
+                        "layout": case.recipe["format"],
                         "model_type": distance.model_type,
                         "quantization": case.quantization(),
                         "way": way,
@@ -203,8 +199,9 @@ fn what_is_not_supported_is_refused_by_name() {
         ("model_type", json!("no_such_model"), "no_such_model"),
     ];
     for (key, value, word) in refused {
-        let loaded = load_changed(&case("llama-base"), &|config| config[key] = value.clone());
-        let message = loaded.err().unwrap().to_string();
+        let mut case = case("llama-base");
+        case.config[key] = value;
+        let message = case.load(WeightsAs::Stored).err().unwrap();
         assert!(message.contains(word), "{message}");
     }
 }
@@ -284,21 +281,57 @@ fn a_batch_that_does_not_continue_the_cache_is_refused() {
     );
 }
 
-/// The comparison itself fails when the model is wrong: a norm dropped, a rope base changed.
+/// The comparison fails when the model is wrong: another rope base, a norm or a bias dropped, a cap
+/// skipped. Without the mutation it passes, so that it is the mutation that fails it.
 #[test]
 fn the_comparison_notices_mutations() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
-    let case = case("qwen3-base");
-    let mutate = |edit: &dyn Fn(&mut Value)| -> f32 {
-        let model = load_changed(&case, edit).unwrap().model;
-        let rows = by_chunks(model.as_ref(), &case.prompt, case.prompt.len()).unwrap();
-        worst(&rows, &case.logprobs)
+    let notices = |name: &str, what: &str, mutate: &dyn Fn(&mut Case)| {
+        let mut case = case(name);
+        let fault = |case: &Case| Distance::measure(case, FLOAT32).unwrap().fault();
+        assert_eq!(fault(&case), None, "{name}");
+        mutate(&mut case);
+        assert!(fault(&case).is_some(), "{name} passes with {what}");
     };
-    assert!(mutate(&|_| {}) < TOLERANCE);
-    assert!(mutate(&|c| c["rope_theta"] = 500.into()) > TOLERANCE);
-    assert!(mutate(&|c| c["rms_norm_eps"] = 1.0.into()) > TOLERANCE);
-    let scaling = json!({"rope_type": "linear", "factor": 2.0});
-    assert!(mutate(&|c| c["rope_scaling"] = scaling.clone()) > TOLERANCE);
+    let setting = |key: &'static str, value: Value| {
+        move |case: &mut Case| {
+            assert_ne!(case.config[key], value);
+            case.config[key] = value.clone();
+        }
+    };
+    // All values of the tensors with such a name become `value`: 1 drops a norm's scale, 0 a bias.
+    let constant = |part: &'static str, value: f64| {
+        move |case: &mut Case| {
+            let mut found = 0;
+            for tensor in case.recipe["tensors"].as_array_mut().unwrap() {
+                if tensor[0].as_str().unwrap().contains(part) {
+                    (tensor[4], tensor[5]) = (value.into(), 0.into());
+                    found += 1;
+                }
+            }
+            assert!(found > 0, "no tensor is called {part}");
+        }
+    };
+    let linear = json!({"rope_type": "linear", "factor": 2.0});
+    notices(
+        "qwen3-base",
+        "rope base",
+        &setting("rope_theta", 500.into()),
+    );
+    notices(
+        "qwen3-base",
+        "epsilon",
+        &setting("rms_norm_eps", 1.0.into()),
+    );
+    notices("qwen3-base", "scaling", &setting("rope_scaling", linear));
+    notices("qwen3-base", "no q_norm", &constant("q_norm", 1.0));
+    notices("qwen3-base", "no norms", &constant("input_layernorm", 1.0));
+    notices("llama-bias", "no bias", &constant("q_proj.bias", 0.0));
+    notices(
+        "llama-sliding",
+        "a window",
+        &setting("sliding_window", 9.into()),
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub use window::{Reach, WindowCache};
 
 use std::cell::RefCell;
 
-use crate::mlx::{Array, Error, Result};
+use crate::mlx::{Array, Dtype, Error, Result};
 
 /// A window's reach, the first key and the position behind the last: what a mask depends on.
 type MaskKey = (Reach, usize, usize);
@@ -54,6 +54,16 @@ impl Batch {
     /// How many tokens each row has.
     pub fn len(&self) -> Result<usize> {
         Ok(self.tokens.dim(1)? as usize)
+    }
+
+    /// The position behind the last token.
+    pub fn end(&self) -> Result<usize> {
+        Ok(self.offset + self.len()?)
+    }
+
+    /// Where each token stands, int32, to be broadcast to `[B, L]`.
+    pub fn positions(&self) -> Result<Array> {
+        Array::arange(self.offset as i32, self.end()? as i32, Dtype::Int32)?.expand_dims(0)
     }
 
     /// Whether there are no tokens.

@@ -84,9 +84,14 @@ impl Cursor<'_> {
         self.attach(self.with_magnitude(adapter, &parts, vocab, table)?)
     }
 
+    /// The change to a stack of experts here, `[E, out, in]`.
+    pub fn stack_adapter(&self, shape: [usize; 3]) -> LoadResult<Option<Adapter>> {
+        self.experts_adapter(shape, |_| self.clone())
+    }
+
     /// The change to a stack of experts here: `lora_a [E, r, in]`, `lora_b [E, out, r]`. `place` says
     /// where an expert's matrix is, which is here too if all lie in one tensor.
-    pub(super) fn switch_adapter(
+    pub(super) fn experts_adapter(
         &self,
         [n_experts, out, inner]: [usize; 3],
         place: impl Fn(usize) -> Self,
@@ -96,7 +101,10 @@ impl Cursor<'_> {
             return Ok(None);
         };
         if parts.dora {
-            let problem = format!("{} is a stack of experts, for which there is no DoRA", self.path());
+            let problem = format!(
+                "{} is a stack of experts, for which there is no DoRA",
+                self.path()
+            );
             return Err(misfit(parts.adapters, problem));
         }
         let adapter = Adapter::new(parts.a.swap_last()?, parts.b.swap_last()?, parts.scale);
@@ -169,8 +177,9 @@ impl Cursor<'_> {
     /// Notes the change for who wants to merge it.
     fn plan(&self, adapter: &Adapter) {
         let mut modules = self.weights.modules.borrow_mut();
-        if let Some(module) = modules.iter_mut().rfind(|m| m.path == self.path()) {
-            module.adapter = Some(adapter.clone());
+        match modules.iter_mut().rfind(|m| m.path == self.path()) {
+            Some(module) => module.adapter = Some(adapter.clone()),
+            None => self.weights.apart.borrow_mut().push(self.path().into()),
         }
     }
 

@@ -105,6 +105,17 @@ impl Config {
         }
     }
 
+    /// These settings with those of the object `defaults` where a key is not here at all; `null` stays.
+    pub fn with_defaults(&self, defaults: &Value) -> Config {
+        let mut filled = self.clone();
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            if !filled.values.contains_key(key) {
+                filled.values.insert(key.clone(), value.clone());
+            }
+        }
+        filled
+    }
+
     /// The file's name, as messages have it.
     pub fn file(&self) -> &str {
         &self.file
@@ -330,9 +341,8 @@ fn collect_unread(
     unread: &mut Vec<String>,
 ) {
     for (key, value) in values {
-        let harmless = HARMLESS.contains(&key.as_str())
-            || key.contains("dropout")
-            || key.ends_with("_pdrop");
+        let harmless =
+            HARMLESS.contains(&key.as_str()) || key.contains("dropout") || key.ends_with("_pdrop");
         if harmless || value.is_null() {
             continue;
         }
@@ -345,7 +355,11 @@ fn collect_unread(
         } else if let Value::Object(inner) = value {
             // An object that was taken whole has no paths below it.
             let below = format!("{own}.");
-            if read.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below)) {
+            if read
+                .range(below.clone()..)
+                .next()
+                .is_some_and(|p| p.starts_with(&below))
+            {
                 collect_unread(inner, &own, read, unread);
             }
         }

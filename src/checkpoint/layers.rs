@@ -63,19 +63,27 @@ impl Cursor<'_> {
     ) -> LoadResult<SwitchLinear> {
         let stacked = self.at("switch_mlp").at(name);
         if stacked.has("weight") || !self.index("experts", 0).at(name).has("weight") {
-            return Ok(SwitchLinear {
-                weight: stacked.matrix(&[n_experts, out, inner])?,
-                bias: stacked.bias(&[n_experts, out], bias)?,
-                adapter: stacked.switch_adapter([n_experts, out, inner], |_| stacked.clone())?,
-            });
+            return self
+                .at("switch_mlp")
+                .stacked(name, [n_experts, out, inner], bias);
         }
         let place = |e| self.index("experts", e);
         let one = |e| place(e).linear(name, [out, inner], bias);
         let singles = (0..n_experts).map(one).collect::<LoadResult<Vec<_>>>()?;
-        let adapter = stacked.switch_adapter([n_experts, out, inner], |e| place(e).at(name))?;
+        let adapter = stacked.experts_adapter([n_experts, out, inner], |e| place(e).at(name))?;
         Ok(SwitchLinear {
             adapter,
             ..stack(&singles)?
+        })
+    }
+
+    /// The linear layers of all experts in one stack `name`, `[E, out, in]`.
+    pub fn stacked(&self, name: &str, shape: [usize; 3], bias: bool) -> LoadResult<SwitchLinear> {
+        let here = self.at(name);
+        Ok(SwitchLinear {
+            weight: here.matrix(&shape)?,
+            bias: here.bias(&shape[..2], bias)?,
+            adapter: here.stack_adapter(shape)?,
         })
     }
 

@@ -23,6 +23,7 @@ pub mod weights;
 mod adapt;
 #[cfg(test)]
 mod fixture;
+mod foreign;
 mod json;
 mod layers;
 mod map;

@@ -29,6 +29,9 @@ pub struct Module {
 pub struct Plan {
     /// Every matrix that the model took.
     pub modules: Vec<Module>,
+    /// The paths of matrices that a fine-tune changes, but that no tensor holds by itself in a form
+    /// that could be written again.
+    pub apart: Vec<String>,
     /// Stored names by the names that the model asks for.
     pub names: BTreeMap<String, String>,
     /// A fine-tune's own names by the names that the model asks for.

@@ -6,6 +6,10 @@
 //! and its mode the default `affine`: not the values for all modules. mlx-lm reads it so, and mixed
 //! models (mxfp4 experts, affine attention) rely on it.
 //!
+//! Of the methods that Hugging Face's `quant_method` names, `mxfp4` (gpt-oss's experts) is MLX's mode
+//! of that name, and the tensors of `fp8` (DeepSeek-V3's, in blocks of 128 by 128) are unpacked as they
+//! are loaded.
+//!
 //! This says how a quantized module is quantized. Whether a module is quantized its tensors say, by
 //! their `scales`; and of a module that is not named here their shapes say how.
 
@@ -65,12 +69,34 @@ impl Quantization {
     pub fn new(config: &Config) -> Result<Option<Quantization>> {
         for config in [config, &config.text()?] {
             for key in ["quantization", "quantization_config"] {
-                if let Some(object) = config.object(key)? {
-                    return read(config, key, &object).map(Some);
-                }
+                let Some(object) = config.object(key)? else {
+                    continue;
+                };
+                return match object.str_opt("quant_method")? {
+                    None => read(config, key, &object).map(Some),
+                    Some("mxfp4") => Ok(Some(Quantization::mxfp4())),
+                    Some("fp8") => check_blocks(&object).map(|()| None),
+                    Some(method) => Err(CheckpointError::QuantizationMethod {
+                        file: config.file().to_owned(),
+                        path: object.path_of("quant_method"),
+                        method: method.to_owned(),
+                    }),
+                };
             }
         }
         Ok(None)
+    }
+
+    /// All packed modules as 4-bit floats.
+    fn mxfp4() -> Quantization {
+        Quantization {
+            default: Scheme {
+                group_size: 32,
+                bits: 4,
+                mode: QuantMode::Mxfp4,
+            },
+            overrides: BTreeMap::new(),
+        }
     }
 
     /// How the module at `path`, as the model's files name it, is quantized if nothing but the
@@ -105,13 +131,6 @@ const SETTINGS: [&str; 3] = ["group_size", "bits", "mode"];
 const COMPUTING: [&str; 2] = ["quantize_input", "global_scale"];
 
 fn read(config: &Config, key: &str, object: &Config) -> Result<Quantization> {
-    if let Some(method) = object.str_opt("quant_method")? {
-        return Err(CheckpointError::QuantizationMethod {
-            file: config.file().to_owned(),
-            path: object.path_of("quant_method"),
-            method: method.to_owned(),
-        });
-    }
     if object.value("group_size").is_none() && object.value("bits").is_none() {
         return Err(config.invalid(
             key,
@@ -143,6 +162,20 @@ fn read(config: &Config, key: &str, object: &Config) -> Result<Quantization> {
         overrides.insert(path.to_owned(), scheme);
     }
     Ok(Quantization { default, overrides })
+}
+
+/// Checks that 8-bit floats are of the one kind that is supported.
+fn check_blocks(object: &Config) -> Result<()> {
+    if !matches!(object.str_opt("fmt")?, None | Some("e4m3")) {
+        return Err(object.invalid("fmt", "e4m3"));
+    }
+    match object.usize_list("weight_block_size")?.as_deref() {
+        Some([128, 128]) => Ok(()),
+        _ => Err(object.invalid(
+            "weight_block_size",
+            "[128, 128] (no other 8-bit floats are supported: use an MLX conversion of this model)",
+        )),
+    }
 }
 
 /// A module's own values, and nothing that would change how it computes.

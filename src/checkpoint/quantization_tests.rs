@@ -88,8 +88,43 @@ fn found_in_every_place_it_is_written() {
 }
 
 #[test]
+fn hugging_faces_4_bit_floats_are_mlxs() {
+    let json = r#"{"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}}"#;
+    let q = read_json(json).unwrap().unwrap();
+    assert_eq!(
+        q.default_scheme(),
+        scheme_of(32, 4, QuantMode::Mxfp4).unwrap()
+    );
+    assert_eq!(q.overrides().count(), 0);
+}
+
+#[test]
+fn eight_bit_floats_are_left_to_the_tensors_if_their_blocks_are_known() {
+    let of = |rest: &str| {
+        read_json(&format!(
+            r#"{{"quantization_config": {{"quant_method": "fp8"{rest}}}}}"#
+        ))
+    };
+    for rest in ["", r#", "fmt": "e4m3", "activation_scheme": "dynamic""#] {
+        let rest = format!(r#"{rest}, "weight_block_size": [128, 128]"#);
+        assert_eq!(of(&rest).unwrap(), None);
+    }
+    for (rest, word) in [
+        ("", "weight_block_size"),
+        (r#", "weight_block_size": [32, 32]"#, "[128, 128]"),
+        (
+            r#", "weight_block_size": [128, 128], "fmt": "e5m2""#,
+            "e5m2",
+        ),
+    ] {
+        let message = of(rest).unwrap_err().to_string();
+        assert!(message.contains(word), "{message}");
+    }
+}
+
+#[test]
 fn other_methods_are_refused_by_name() {
-    for method in ["gptq", "awq", "fp8", "bitsandbytes", "compressed-tensors"] {
+    for method in ["gptq", "awq", "mxfp8", "bitsandbytes", "compressed-tensors"] {
         for place in ["quantization_config", "quantization"] {
             let json = format!(
                 r#"{{"{place}": {{"quant_method": "{method}", "bits": 4, "group_size": 128}}}}"#

@@ -7,9 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::foreign::SCALE_INV;
 use super::index::Tensor;
-use super::quantization::Scheme;
 use super::plan::{Module, Plan};
+use super::quantization::Scheme;
 use super::{Adapters, CheckpointError, Quantization, Shards};
 use crate::mlx::{self, Array, Dtype, Quantized, dequantize};
 use crate::nn::Matrix;
@@ -111,7 +112,11 @@ pub struct Weights<'a> {
     /// Whether zeros that take no memory stand for what is stored.
     dry: bool,
     pub(super) modules: RefCell<Vec<Module>>,
+    /// Modules with a change whose matrix is not stored by itself.
+    pub(super) apart: RefCell<Vec<String>>,
     ignored: fn(&str) -> bool,
+    ignored: Box<dyn Fn(&str) -> bool>,
+    text_only: bool,
     loaded: Cell<u64>,
     resident: Cell<usize>,
     progress: &'a dyn Fn(u64, u64),
@@ -139,7 +144,9 @@ impl<'a> Weights<'a> {
             adapters_used: RefCell::default(),
             dry: false,
             modules: RefCell::default(),
-            ignored: |_| false,
+            apart: RefCell::default(),
+            ignored: Box::new(|_| false),
+            text_only: false,
             loaded: Cell::new(0),
             resident: Cell::new(0),
             progress,
@@ -161,8 +168,21 @@ impl<'a> Weights<'a> {
 
     /// Says which tensors some converters leave in and this architecture never uses, by the names
     /// that [`Weights::rename`] made.
-    pub fn ignoring(&mut self, ignored: fn(&str) -> bool) {
-        self.ignored = ignored;
+    pub fn ignoring(&mut self, ignored: impl Fn(&str) -> bool + 'static) {
+        self.ignored = Box::new(ignored);
+    }
+
+    /// Leaves out the tensors of what is not the text tower, a vision or audio tower and what ties it
+    /// to the text, by their names so far.
+    pub fn leave_out_towers(&mut self, of_tower: fn(&str) -> bool) {
+        let count = self.names.len();
+        self.names.retain(|name, _| !of_tower(name));
+        self.text_only |= self.names.len() < count;
+    }
+
+    /// Whether [`Weights::leave_out_towers`] left out any.
+    pub fn text_only(&self) -> bool {
+        self.text_only
     }
 
     /// Applies every rule to every name, in turn: how the layouts of other converters become the
@@ -236,6 +256,7 @@ impl<'a> Weights<'a> {
     pub fn into_plan(self) -> Plan {
         Plan {
             modules: self.modules.into_inner(),
+            apart: self.apart.into_inner(),
             names: self.names,
             adapter_names: self.adapter_names,
         }
@@ -319,18 +340,50 @@ impl Cursor<'_> {
     pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
         let array = self.raw(last, Some(shape))?;
         if !array.dtype().is_float() {
-            return Err(LoadError::Type {
-                name: self.name(last),
-                found: array.dtype().name(),
-                expected: "float32, float16 or bfloat16",
-            });
+            return Err(self.wrong_type(last, "F32, F16 or BF16"));
         }
+        self.keep_dense(array)
+    }
+
+    /// The error for a tensor here whose type does not do.
+    pub(super) fn wrong_type(&self, last: &str, expected: &'static str) -> LoadError {
+        let found = self.stored(last).map_or("not there", |t| t.dtype.name());
+        LoadError::Type {
+            name: self.name(last),
+            found,
+            expected,
+        }
+    }
+
+    /// A matrix or vector in the type that the load asks for.
+    pub(super) fn keep_dense(&self, array: Array) -> LoadResult<Array> {
         let array = match self.weights.weights_as {
             WeightsAs::Stored => array,
             WeightsAs::Dense(dtype) => array.astype(dtype)?,
         };
         self.keep(&[&array])?;
         Ok(array)
+    }
+
+    /// A packed matrix in the form that the load asks for.
+    pub(super) fn keep_packed(&self, mut packed: Quantized) -> LoadResult<Matrix> {
+        let WeightsAs::Dense(dtype) = self.weights.weights_as else {
+            let parts = [
+                Some(&packed.weight),
+                Some(&packed.scales),
+                packed.biases.as_ref(),
+            ];
+            self.keep(&parts.into_iter().flatten().collect::<Vec<_>>())?;
+            return Ok(Matrix::Quant(packed));
+        };
+        // Cast before unpacking, so that unpacking is not rounded to a shorter type.
+        if let Some(biases) = &packed.biases {
+            packed.biases = Some(biases.astype(dtype)?);
+            packed.scales = packed.scales.astype(dtype)?;
+        }
+        let weight = dequantize(&packed, dtype)?;
+        self.keep(&[&weight])?;
+        Ok(Matrix::Dense(weight))
     }
 
     /// Evaluates and counts what the model will hold.
@@ -360,7 +413,7 @@ impl Cursor<'_> {
             return Err(LoadError::Type {
                 name,
                 found: tensor.dtype.name(),
-                expected: "F32, F16, BF16, U32 or U8",
+                expected: "F32, F16, BF16, F8_E4M3, U32 or U8",
             });
         };
         // A validated header has dimensions that fit.
@@ -371,17 +424,13 @@ impl Cursor<'_> {
         })
     }
 
-    /// The stored name of a tensor here that is there.
-    fn stored(&self, last: &str) -> Option<String> {
-        self.weights.names.get(&self.name(last)).cloned()
-    }
-
     /// Notes how the matrix here is stored.
     fn note(&self, shape: &[usize], scheme: Option<Scheme>) {
-        let Some(weight) = self.stored("weight") else {
+        let name = |last| self.stored(last).map(|tensor| tensor.name.to_owned());
+        let Some(weight) = name("weight") else {
             return;
         };
-        let packed = |last| scheme.and_then(|_| self.stored(last));
+        let packed = |last| scheme.and_then(|_| name(last));
         self.weights.modules.borrow_mut().push(Module {
             path: self.path.clone(),
             shape: shape.to_vec(),
@@ -395,38 +444,35 @@ impl Cursor<'_> {
 
     /// The shape of a tensor here; none where there is no such tensor.
     pub(super) fn shape_of(&self, last: &str) -> Option<Vec<usize>> {
+        Some(self.stored(last)?.shape.to_vec())
+    }
+
+    /// A tensor here as its file has it, unread.
+    pub(super) fn stored(&self, last: &str) -> Option<Tensor<'_>> {
         let stored = self.weights.names.get(&self.name(last))?;
-        let tensor = self.weights.shards.get(stored)?;
-        Some(tensor.shape.to_vec())
+        self.weights.shards.get(stored)
     }
 
     /// A weight matrix `[.., out, in]` under this path, packed or not.
     pub fn matrix(&self, shape: &[usize]) -> LoadResult<Matrix> {
-        if !self.has("scales") {
-            let weight = self.tensor("weight", shape)?;
-            self.note(shape, None);
-            return Ok(Matrix::Dense(weight));
+        if self.has("scales") {
+            return self.keep_packed(self.quantized(shape)?);
         }
-        let packed = self.quantized(shape)?;
-        Ok(match self.weights.weights_as {
-            WeightsAs::Stored => {
-                let parts = [
-                    Some(&packed.weight),
-                    Some(&packed.scales),
-                    packed.biases.as_ref(),
-                ];
-                self.keep(&parts.into_iter().flatten().collect::<Vec<_>>())?;
-                Matrix::Quant(packed)
-            }
-            WeightsAs::Dense(dtype) => {
-                let weight = dequantize(&packed, dtype)?;
-                self.keep(&[&weight])?;
-                Matrix::Dense(weight)
-            }
-        })
+        Ok(Matrix::Dense(self.dense(shape)?))
     }
 
-    fn quantized(&self, shape: &[usize]) -> LoadResult<Quantized> {
+    /// A weight matrix here that is not packed, or is not kept so.
+    pub(super) fn dense(&self, shape: &[usize]) -> LoadResult<Array> {
+        if self.has(SCALE_INV) {
+            return self.block_scaled(shape);
+        }
+        let weight = self.tensor("weight", shape)?;
+        self.note(shape, None);
+        Ok(weight)
+    }
+
+    /// A packed matrix `[.., out, in]` here, as it is stored.
+    pub(super) fn quantized(&self, shape: &[usize]) -> LoadResult<Quantized> {
         let inner = shape.last().copied().unwrap_or(0);
         let scheme = self.scheme(inner)?;
         let of = |last| {
@@ -436,18 +482,13 @@ impl Cursor<'_> {
             shape
         };
         let groups = of(inner / scheme.group_size.max(1));
-        let weight = self.raw("weight", Some(&of(inner * scheme.bits / 32)))?;
-        let mut scales = self.raw("scales", Some(&groups))?;
-        let mut biases = match scheme.mode.has_biases() {
+        let weight = self.raw("weight", Some(&of(inner.saturating_mul(scheme.bits) / 32)))?;
+        let scales = self.raw("scales", Some(&groups))?;
+        let biases = match scheme.mode.has_biases() {
             true => Some(self.raw("biases", Some(&groups))?),
             false => None,
         };
         self.note(shape, Some(scheme));
-        // Cast before unpacking, so that unpacking is not rounded to a shorter type.
-        if let (WeightsAs::Dense(dtype), Some(b)) = (self.weights.weights_as, &biases) {
-            scales = scales.astype(dtype)?;
-            biases = Some(b.astype(dtype)?);
-        }
         Ok(Quantized {
             weight,
             scales,
@@ -504,7 +545,8 @@ impl super::Dtype {
         use super::Dtype as Stored;
         Some(match self {
             Stored::Bool => Dtype::Bool,
-            Stored::U8 => Dtype::Uint8,
+            // MLX has no such type: `from_fp8` reads the codes.
+            Stored::U8 | Stored::F8E4M3 => Dtype::Uint8,
             Stored::I8 => Dtype::Int8,
             Stored::U16 => Dtype::Uint16,
             Stored::I16 => Dtype::Int16,

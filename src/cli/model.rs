@@ -48,6 +48,10 @@ pub fn open(
         Engine::start(source.clone(), options, report)
     })?;
     check_vocabulary(&engine, &text)?;
+    if engine.handle.facts().text_only {
+        let id = &engine.handle.facts().id;
+        eprintln!("{id} has a vision tower; images are not supported yet, text only");
+    }
     Ok(Opened { engine, text })
 }
 

@@ -24,6 +24,8 @@ pub struct Facts {
     pub eos_ids: Vec<u32>,
     /// Bytes of the weights as held in memory.
     pub weight_bytes: usize,
+    /// Whether its checkpoint takes images or sound too, for which there is no support.
+    pub text_only: bool,
     /// Seconds that loading took.
     pub load_seconds: f64,
 }

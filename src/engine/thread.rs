@@ -201,6 +201,7 @@ impl EngineThread {
             model,
             model_type,
             mut generation,
+            text_only,
         } = loaded;
         for id in &options.eos_ids {
             if !generation.eos_token_id.contains(id) {
@@ -219,6 +220,7 @@ impl EngineThread {
             vocab_size: facts.vocab_size,
             eos_ids: generation.eos_token_id.clone(),
             weight_bytes: facts.weight_bytes,
+            text_only,
             load_seconds: started.elapsed().as_secs_f64(),
         };
         let (handle, inbox) = Handle::new(facts, options.queue_limit);

@@ -1,5 +1,6 @@
 //! Llama (Touvron et al., 2023; Llama 3, 2024) and Mistral 7B (Jiang et al., 2023): grouped-query
-//! attention, RMS norms, SwiGLU. Layers may see a sliding window only.
+//! attention, RMS norms, SwiGLU. Layers may see a sliding window only, by `layer_types`; without these
+//! `sliding_window` is not read, so Mistral 7B v0.1 sees all positions.
 //!
 //! Defaults follow mlx-lm's `models/llama.py`.
 
@@ -12,32 +13,76 @@ use crate::nn::{Attention, AttentionShape, GatedMlp, RmsNorm, Rope, RopeShape};
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     let tied = config.bool_or("tie_word_embeddings", true)?;
-    if tied {
-        weights.ignoring(|name| name == "lm_head.weight" || precomputed_freqs(name));
-    } else {
-        weights.ignoring(precomputed_freqs);
-    }
+    load_as(config, weights, tied, |_| true)
+}
+
+/// The same with embeddings `tied` or not, and rotary positions where `turns` says so of a layer.
+pub(super) fn load_as(
+    config: &Config,
+    weights: &mut Weights,
+    tied: bool,
+    turns: impl Fn(usize) -> bool,
+) -> LoadResult<Box<dyn Model>> {
     let bias = config.bool_or("attention_bias", false)?;
     let shape = AttentionShape {
         qkv_bias: bias,
         o_bias: bias,
         ..heads(config)?
     };
-    let rope = RopeShape {
-        dims: shape.head_dim,
-        default_theta: Some(10_000.0),
+    let rope = rope(config, shape.head_dim, 10_000.0)?;
+    let form = Form {
+        tied,
+        mlp_bias: config.bool_or("mlp_bias", false)?,
+        windows: windows(config)?,
+    };
+    form.load(config, weights, |i, w| {
+        Attention::load(w, shape, turns(i).then(|| rope.clone()))
+    })
+}
+
+/// The rotary embedding of `head_dim` features, whose pairs `rope_traditional` chooses.
+pub(super) fn rope(config: &Config, head_dim: usize, default_theta: f32) -> LoadResult<Rope> {
+    let shape = RopeShape {
+        dims: head_dim,
+        default_theta: Some(default_theta),
         traditional: config.bool_or("rope_traditional", false)?,
     };
-    let rope = Rope::load(config, rope)?;
-    let mlp_bias = config.bool_or("mlp_bias", false)?;
-    let windows = windows(config)?;
-    let frame = Frame::usual(config, &weights.root(), tied)?;
-    let block = |i: usize, w: &Cursor| {
-        let self_attn = Attention::load(&w.at("self_attn"), shape, Some(rope.clone()))?;
-        let window = windows.get(i).copied().flatten();
-        Layer::load(config, w, self_attn, mlp_bias, window)
-    };
-    Ok(Box::new(Decoder::load(config, weights, frame, block)?))
+    Rope::load(config, shape)
+}
+
+/// What decoders of Llama's form differ in, beside their attention layers.
+#[derive(Default)]
+pub(super) struct Form {
+    /// Whether the embedding serves as the output layer.
+    pub tied: bool,
+    /// Whether the feed-forward layers have biases.
+    pub mlp_bias: bool,
+    /// How many positions each layer's queries see, as [`windows`] reads it.
+    pub windows: Vec<Option<usize>>,
+}
+
+impl Form {
+    /// A decoder around the attention layers that `attention` makes of a layer's number and its
+    /// `self_attn`.
+    pub fn load(
+        self,
+        config: &Config,
+        weights: &mut Weights,
+        attention: impl Fn(usize, &Cursor) -> LoadResult<Attention>,
+    ) -> LoadResult<Box<dyn Model>> {
+        if self.tied {
+            weights.ignoring(|name| name == "lm_head.weight" || precomputed_freqs(name));
+        } else {
+            weights.ignoring(precomputed_freqs);
+        }
+        let frame = Frame::usual(config, &weights.root(), self.tied)?;
+        let block = |i: usize, w: &Cursor| {
+            let self_attn = attention(i, &w.at("self_attn"))?;
+            let window = self.windows.get(i).copied().flatten();
+            Layer::load(config, w, self_attn, self.mlp_bias, window)
+        };
+        Ok(Box::new(Decoder::load(config, weights, frame, block)?))
+    }
 }
 
 /// Angles that old converters stored; they are computed here.

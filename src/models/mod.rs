@@ -1,8 +1,19 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod deepseek_v3;
+mod ernie4_5;
+mod glm4_moe;
+mod gpt_oss;
+mod grouped_moe;
+mod hunyuan_v1_dense;
 mod llama;
+mod ministral3;
+mod mistral3;
+mod qwen2;
 mod qwen3;
+mod seed_oss;
+mod smollm3;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
@@ -55,16 +66,42 @@ impl ModelFacts {
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
-/// Every architecture by its `model_type`.
-static ARCHITECTURES: &[(&str, Load)] = &[
-    ("llama", llama::load),
-    ("mistral", llama::load),
-    ("qwen3", qwen3::load),
-];
+/// One architecture: a file of this room, and the names that checkpoints have for it.
+struct Architecture {
+    file: &'static str,
+    names: &'static [&'static str],
+    load: Load,
+}
 
-/// The names of all architectures that can be loaded.
-pub fn architectures() -> impl Iterator<Item = &'static str> {
-    ARCHITECTURES.iter().map(|(name, _)| *name)
+/// A line for each file: its name, then the `model_type`s that it loads.
+macro_rules! architectures {
+    ($($file:ident: $($name:literal),+;)*) => {
+        &[$(Architecture {
+            file: stringify!($file),
+            names: &[$($name),+],
+            load: $file::load,
+        },)*]
+    };
+}
+
+static ARCHITECTURES: &[Architecture] = architectures! {
+    deepseek_v3: "deepseek_v3", "joyai_llm_flash", "kimi_k2";
+    ernie4_5: "ernie4_5";
+    glm4_moe: "glm4_moe";
+    gpt_oss: "gpt_oss";
+    hunyuan_v1_dense: "hunyuan_v1_dense";
+    llama: "iquestcoder", "llama", "mistral", "xverse";
+    ministral3: "ministral3";
+    mistral3: "llava", "mistral3";
+    qwen2: "qwen2";
+    qwen3: "qwen3";
+    seed_oss: "seed_oss";
+    smollm3: "smollm3";
+};
+
+/// All architectures that can be loaded: the file, and the `model_type`s.
+pub fn architectures() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    ARCHITECTURES.iter().map(|a| (a.file, a.names))
 }
 
 /// A model with the settings that came with it.
@@ -75,6 +112,8 @@ pub struct Loaded {
     pub model_type: String,
     /// The end-of-sequence tokens and sampling defaults.
     pub generation: GenerationConfig,
+    /// Whether the checkpoint has weights for images or sound too, which were left out.
+    pub text_only: bool,
 }
 
 /// Loads the model at `source`. `progress` is told the bytes read so far and in all.
@@ -114,6 +153,7 @@ pub fn load_adapted(
         model,
         model_type: files.config.model_type()?.to_string(),
         generation,
+        text_only: weights.text_only(),
     })
 }
 
@@ -143,8 +183,10 @@ impl Files {
     fn open(source: &Source) -> LoadResult<Self> {
         let config = Config::open(source)?;
         let model_type = config.model_type()?;
-        let Some((_, load)) = ARCHITECTURES.iter().find(|(name, _)| *name == model_type) else {
-            let known = architectures().collect::<Vec<_>>().join(", ");
+        let named = |a: &&Architecture| a.names.contains(&model_type);
+        let Some(architecture) = ARCHITECTURES.iter().find(named) else {
+            let names = architectures().flat_map(|(_, names)| names);
+            let known = names.copied().collect::<Vec<_>>().join(", ");
             return Err(LoadError::Unsupported(format!(
                 "{}: the architecture (model_type) {model_type:?} is not supported; known are \
                  {known}",
@@ -154,7 +196,7 @@ impl Files {
         Ok(Self {
             quantization: Quantization::new(&config)?,
             shards: Shards::open(source)?,
-            load: *load,
+            load: architecture.load,
             config,
         })
     }
@@ -174,9 +216,24 @@ impl Files {
 }
 
 /// Reads a count that must be at least 1, such as a number of heads.
+/// Checks that a setting, where it is there, has the one value that is supported.
+fn only(config: &Config, key: &str, supported: &str) -> LoadResult<()> {
+    match config.str_opt(key)? {
+        Some(found) if found != supported => Err(LoadError::Unsupported(format!(
+            "{}: {} is {found:?}; supported is {supported}",
+            config.file(),
+            config.path_of(key)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a count that must be at least 1, such as a number of heads, and a dimension of an array, so
+/// that the product of two cannot overflow.
 fn positive(config: &Config, key: &str) -> std::result::Result<usize, CheckpointError> {
     match config.usize(key)? {
         0 => Err(config.invalid(key, "at least 1")),
+        n if n > i32::MAX as usize => Err(config.invalid(key, "at most 2147483647")),
         n => Ok(n),
     }
 }
@@ -189,7 +246,7 @@ fn positive_or(
 ) -> std::result::Result<usize, CheckpointError> {
     Ok(match config.usize_opt(key)? {
         None | Some(0) => default,
-        Some(n) => n,
+        Some(_) => positive(config, key)?,
     })
 }
 

@@ -8,6 +8,10 @@ use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
 use crate::mlx::{Array, Compiled, Device, Result, current_device};
 
+/// The two constants of gpt-oss's activation.
+const OAI_ALPHA: f32 = 1.702;
+const OAI_LIMIT: f32 = 7.0;
+
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -19,6 +23,9 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)²` (So et al., 2021).
     Relu2,
+    /// `g · sigmoid(1.702 g)` with `g = min(x, 7)`. As a gate it multiplies `clip(up, -7, 7) + 1`
+    /// (gpt-oss; OpenAI, 2025).
+    SwigluOai,
 }
 
 impl Activation {
@@ -38,13 +45,17 @@ impl Activation {
                 x.multiply(&inner.tanh()?.add(&one)?)?.scale(0.5)
             }
             Activation::Relu2 => x.maximum(&x.scalar_like(0.0)?)?.square(),
+            Activation::SwigluOai => {
+                let gate = x.minimum(&x.scalar_like(OAI_LIMIT)?)?;
+                gate.multiply(&gate.scale(OAI_ALPHA)?.sigmoid()?)
+            }
         }
     }
 
     /// `self(gate) · up` (Shazeer, 2020).
     pub fn gated(self, gate: &Array, up: &Array) -> Result<Array> {
         if current_device() != Some(Device::Gpu) {
-            return self.apply(gate)?.multiply(up);
+            return self.gate(gate, up);
         }
         COMPILED.with_borrow_mut(|compiled| {
             let at = match compiled.iter().position(|(of, _)| *of == self) {
@@ -58,16 +69,29 @@ impl Activation {
         })
     }
 
+    fn gate(self, gate: &Array, up: &Array) -> Result<Array> {
+        let gate = self.apply(gate)?;
+        match self {
+            Activation::SwigluOai => {
+                let up = up.minimum(&up.scalar_like(OAI_LIMIT)?)?;
+                let up = up.maximum(&up.scalar_like(-OAI_LIMIT)?)?;
+                gate.multiply(&up.add(&up.scalar_like(1.0)?)?)
+            }
+            _ => gate.multiply(up),
+        }
+    }
+
     /// A plain function each, because that is what MLX compiles.
     fn gate_function(self) -> fn(&[Array]) -> Result<Array> {
         fn gate(activation: Activation, inputs: &[Array]) -> Result<Array> {
-            activation.apply(&inputs[0])?.multiply(&inputs[1])
+            activation.gate(&inputs[0], &inputs[1])
         }
         match self {
             Activation::Silu => |inputs| gate(Activation::Silu, inputs),
             Activation::Gelu => |inputs| gate(Activation::Gelu, inputs),
             Activation::GeluTanh => |inputs| gate(Activation::GeluTanh, inputs),
             Activation::Relu2 => |inputs| gate(Activation::Relu2, inputs),
+            Activation::SwigluOai => |inputs| gate(Activation::SwigluOai, inputs),
         }
     }
 }

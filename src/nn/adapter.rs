@@ -187,7 +187,9 @@ mod tests {
         let lora = Adapter::new(numbers(&[4, 2], 2), numbers(&[2, 5], 3), 1.5);
         let rows = weight.clone();
         let dora = lora
-            .with_magnitude(numbers(&[5], 9), |start, end| rows.slice_axis(0, start, end))
+            .with_magnitude(numbers(&[5], 9), |start, end| {
+                rows.slice_axis(0, start, end)
+            })
             .unwrap();
         (weight, dora)
     }
@@ -196,7 +198,10 @@ mod tests {
     fn the_merged_matrix_does_what_matrix_and_change_do() {
         let _runtime = Runtime::enter(Device::Cpu).unwrap();
         let (weight, dora) = dora();
-        let lora = Adapter { magnitude: None, ..dora.clone() };
+        let lora = Adapter {
+            magnitude: None,
+            ..dora.clone()
+        };
         let x = numbers(&[3, 4], 4);
         let tokens = Array::from_slice(&[4u32, 0, 2], &[3]).unwrap();
         for adapter in [lora, dora] {

@@ -1,6 +1,6 @@
 //! Grouped-query attention, the common form and its usual variations.
 
-use super::{Linear, RmsNorm, Rope};
+use super::{Linear, PositionScale, RmsNorm, Rope};
 use crate::cache::{Attend, Batch, KvView, LayerCache};
 use crate::checkpoint::{Cursor, LoadResult};
 use crate::mlx::{Array, Result};
@@ -22,13 +22,23 @@ pub struct AttentionShape {
     pub o_bias: bool,
 }
 
-/// How queries and keys are normalised before they turn.
+/// How queries and keys are normalised.
 #[derive(Clone, Debug)]
 pub enum QkNorm {
-    /// Each head by itself, `[head_dim]`.
+    /// Each head by itself, before it turns, `[head_dim]`.
     Heads(RmsNorm, RmsNorm),
-    /// All heads together, `[n_heads * head_dim]` and `[n_kv_heads * head_dim]`.
+    /// Each head by itself, after it turned, `[head_dim]`.
+    TurnedHeads(RmsNorm, RmsNorm),
+    /// All heads together, before they turn, `[n_heads * head_dim]` and `[n_kv_heads * head_dim]`.
     Whole(RmsNorm, RmsNorm),
+}
+
+/// When queries and keys are normalised, on their way to `[B, heads, L, D]`.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Joined,
+    Split,
+    Turned,
 }
 
 /// An attention layer (Vaswani et al., 2017; Ainslie et al., 2023). After `load` a model sets what
@@ -47,6 +57,8 @@ pub struct Attention {
     pub qk_norm: Option<QkNorm>,
     /// None for layers without positions.
     pub rope: Option<Rope>,
+    /// None where queries do not grow with their positions.
+    pub position_scale: Option<PositionScale>,
     /// Scores are multiplied by it; `1 / sqrt(head_dim)` after `load`.
     pub scale: f32,
     /// A cap on scores.
@@ -97,6 +109,7 @@ impl Attention {
             o_proj,
             qk_norm: None,
             rope,
+            position_scale: None,
             scale: 1.0 / (shape.head_dim as f32).sqrt(),
             softcap: None,
             sinks: None,
@@ -131,17 +144,23 @@ impl Attention {
     /// The turned queries `[B, H, L, D]` of projected ones `[B, L, H * D]`.
     pub fn split_queries(&self, projected: Array, batch: &Batch) -> Result<Array> {
         let norm = self.qk_norm.as_ref().map(|norm| match norm {
-            QkNorm::Heads(q, _) => (q, false),
-            QkNorm::Whole(q, _) => (q, true),
+            QkNorm::Whole(q, _) => (Stage::Joined, q),
+            QkNorm::Heads(q, _) => (Stage::Split, q),
+            QkNorm::TurnedHeads(q, _) => (Stage::Turned, q),
         });
-        self.split(projected, self.n_heads, norm, self.rope.as_ref(), batch)
+        let queries = self.split(projected, self.n_heads, norm, self.rope.as_ref(), batch)?;
+        match self.position_scale {
+            Some(scale) => scale.forward(queries, batch),
+            None => Ok(queries),
+        }
     }
 
     /// Adds the keys and values of `x [B, L, d_model]` to `cache` and shows what queries may see.
     pub fn remember(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<KvView> {
         let norm = self.qk_norm.as_ref().map(|norm| match norm {
-            QkNorm::Heads(_, k) => (k, false),
-            QkNorm::Whole(_, k) => (k, true),
+            QkNorm::Whole(_, k) => (Stage::Joined, k),
+            QkNorm::Heads(_, k) => (Stage::Split, k),
+            QkNorm::TurnedHeads(_, k) => (Stage::Turned, k),
         });
         let (keys, values) = (self.k_proj.forward(x)?, self.v_proj.forward(x)?);
         let keys = self.split(keys, self.n_kv_heads, norm, self.rope.as_ref(), batch)?;
@@ -171,22 +190,22 @@ impl Attention {
         &self,
         mut y: Array,
         heads: i32,
-        norm: Option<(&RmsNorm, bool)>,
+        norm: Option<(Stage, &RmsNorm)>,
         rope: Option<&Rope>,
         batch: &Batch,
     ) -> Result<Array> {
-        if let Some((norm, true)) = norm {
-            y = norm.forward(&y)?;
-        }
+        let norm_at = |stage, y: Array| match norm {
+            Some((at, norm)) if at == stage => norm.forward(&y),
+            _ => Ok(y),
+        };
+        y = norm_at(Stage::Joined, y)?;
         y = y.unflatten(2, &[heads, self.head_dim])?; // [B, L, heads, D]
-        if let Some((norm, false)) = norm {
-            y = norm.forward(&y)?;
-        }
+        y = norm_at(Stage::Split, y)?;
         y = y.transpose_axes(&[0, 2, 1, 3])?; // [B, heads, L, D]
-        match rope {
-            Some(rope) => rope.forward(&y, batch),
-            None => Ok(y),
+        if let Some(rope) = rope {
+            y = rope.forward(&y, batch)?;
         }
+        norm_at(Stage::Turned, y)
     }
 }
 

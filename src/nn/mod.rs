@@ -5,9 +5,11 @@ mod adapter;
 mod attention;
 mod conv;
 mod linear;
+mod mla;
 mod mlp;
 mod moe;
 mod norm;
+mod position_scale;
 mod rope;
 
 pub use activation::{Activation, softplus};
@@ -15,10 +17,12 @@ pub use adapter::Adapter;
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
 pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
+pub use mla::{Mla, MlaShape};
 pub use mlp::GatedMlp;
 pub use moe::{
     ExpertShape, GroupRouting, SwitchGlu, by_expert, softmax_top_k, top_k, top_k_softmax,
     weighted_sum,
 };
 pub use norm::{LayerNorm, RmsNorm};
+pub use position_scale::PositionScale;
 pub use rope::{Rope, RopeShape};

@@ -162,7 +162,10 @@ impl GroupRouting {
             }
             scores = scores.flatten(-2, -1)?;
         }
-        let indices = top_k(&scores, self.top_k)?;
+        // Experts that were left out tie: which of them come first is the reference's order too.
+        let k = self.top_k as i32;
+        let indices = scores.negative()?.argpartition(k - 1, -1)?;
+        let indices = indices.slice_axis(-1, 0, k)?;
         let mut scores = plain.take_along_axis(&indices, -1)?;
         if self.top_k > 1 && self.norm_topk_prob {
             scores = scores.divide(&scores.sum_axis(-1, true)?)?;

@@ -18,6 +18,8 @@ pub struct Case {
     pub family: String,
     /// Its config.json.
     pub config: Value,
+    /// How its weights are made: tensors.json.
+    pub recipe: Value,
     /// Token ids.
     pub prompt: Vec<u32>,
     /// The greedy continuation.
@@ -32,11 +34,14 @@ pub struct Case {
     pub stored: bool,
     /// Whether every cache can go back.
     pub rewinds: bool,
-    folder: PathBuf,
 }
 
+/// The folder of cases; `PENSIEVE_GOLDEN_CASES` names another one.
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases")
+    match std::env::var_os("PENSIEVE_GOLDEN_CASES") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cases"),
+    }
 }
 
 /// The cases that `PENSIEVE_GOLDEN` selects, all without it: a comma-separated list of families and
@@ -88,6 +93,7 @@ pub fn case(name: &str) -> Case {
         name: name.to_string(),
         family: expected["family"].as_str().unwrap().to_string(),
         config: json("config.json"),
+        recipe: json("tensors.json"),
         vocab: logprobs.len() / prompt.len(),
         logprobs,
         greedy_logprobs: tensors.remove("greedy_logprobs").unwrap(),
@@ -95,7 +101,6 @@ pub fn case(name: &str) -> Case {
         greedy,
         stored: expected["stored"].as_bool().unwrap(),
         rewinds: expected["rewinds"].as_bool().unwrap(),
-        folder,
     }
 }
 
@@ -117,7 +122,7 @@ impl Case {
     /// Makes its checkpoint; gone when dropped.
     pub fn checkpoint(&self) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
-        portable::write_checkpoint(&self.folder, directory.path());
+        portable::write_checkpoint(&self.config, &self.recipe, directory.path());
         directory
     }
 

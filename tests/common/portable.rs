@@ -119,11 +119,9 @@ fn shard(tensors: &[Value], seed: u64, format: &str) -> Vec<u8> {
     file
 }
 
-/// Writes config.json and the weights of the case in folder `case` to `directory`.
-pub fn write_checkpoint(case: &Path, directory: &Path) {
-    std::fs::copy(case.join("config.json"), directory.join("config.json")).unwrap();
-    let text = std::fs::read_to_string(case.join("tensors.json")).unwrap();
-    let recipe: Value = serde_json::from_str(&text).unwrap();
+/// Writes config.json and the weights of a case's `recipe` (its tensors.json) to `directory`.
+pub fn write_checkpoint(config: &Value, recipe: &Value, directory: &Path) {
+    std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
     let seed = recipe["seed"].as_u64().unwrap();
     let shards = recipe["shards"].as_u64().unwrap() as usize;
     let format = recipe["format"].as_str().unwrap();

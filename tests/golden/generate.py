@@ -25,6 +25,7 @@ A case in families/ has these fields, all optional but `config`:
                  sanitize reads. They come from `hf`, a function config -> {name: shape, or a whole
                  [dtype, shape, fill, ...]}; else from transformers (--transformers PYTHON); else from the
                  tensors.json that is there
+  alone          True where transformers cannot read a layout that mlx-lm reads
   prompt_tokens  the prompt's length, 40 if absent
   stored         whether computing with the weights as stored is float32 all through; by default, whether
                  no floating tensor is narrower
@@ -87,7 +88,8 @@ mx.gather_qmm = without_global_scale(mx.gather_qmm)
 
 def build(config):
     model_class, args_class = utils._get_classes(config)
-    return model_class(args_class.from_dict(config))
+    # A copy, because some of mlx-lm's classes write their defaults into it.
+    return model_class(args_class.from_dict(copy.deepcopy(config)))
 
 
 def quantize(model, config, group_size=None, bits=None, mode="affine", overrides={}, say_false=(), bare=False):
@@ -280,6 +282,7 @@ def write_case(name, case, directory, transformers):
         "family": case["family"],
         "generator": {"mlx": mx.__version__, "mlx_lm": mlx_lm.__version__},
         "layout": case.get("layout", "mlx"),
+        **({"alone": True} if case.get("alone") else {}),
         "stored": case.get("stored", not narrow),
         "rewinds": case.get("rewinds", True),
         "prompt": prompt,

@@ -12,14 +12,19 @@ import tempfile
 from pathlib import Path
 
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+
+def auto_class(config):
+    return AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
 
 
 def main():
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         (directory / "config.json").write_text(sys.stdin.read())
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+        config = AutoConfig.from_pretrained(directory)
+        model = auto_class(config).from_config(config)
         model.save_pretrained(directory)
         shapes = {}
         for file in sorted(directory.glob("*.safetensors")):

@@ -4,6 +4,7 @@ mod ci;
 mod golden;
 mod macho;
 mod macos;
+mod models;
 mod sh;
 mod vendor;
 
@@ -25,6 +26,7 @@ usage: cargo xtask CHORE
   golden [--transformers] [-- ARGS]
                      regenerate tests/golden with mlx-lm in a throw-away environment; ARGS choose cases, such
                      as --family llama; --transformers lets the second oracle check too
+  models             run the golden cases and write docs/models.md from what they show
   macos [--check]    cross-link the release binary for macOS on Apple Silicon and look at its symbols;
                      --check stops at type-checking
 ";
@@ -57,6 +59,7 @@ fn chore(arguments: &[String]) -> Result {
         "bindings" => bindings(),
         "eval" => eval(),
         "golden" => golden::golden(rest),
+        "models" => models::models(),
         "macos" => macos::macos(rest),
         other => Err(format!("no chore is called {other:?}\n{HELP}")),
     }

@@ -317,7 +317,12 @@ fn content(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<Option<Stri
         let kind = part.required_string("type")?;
         if kind != "text" {
             let path = part.path("type");
-            let message = format!("`{path}` is {kind:?}; only parts of type \"text\" are taken");
+            let images = match kind.as_str() {
+                "image_url" | "input_image" | "image" => "images are not supported yet; ",
+                _ => "",
+            };
+            let message =
+                format!("`{path}` is {kind:?}; {images}only parts of type \"text\" are taken");
             return Err(ApiError::field(path, message).code("unsupported_content"));
         }
         texts.push(part.required_string("text")?);

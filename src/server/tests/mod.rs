@@ -81,6 +81,7 @@ fn facts() -> Facts {
         vocab_size: VOCABULARY,
         eos_ids: vec![256],
         weight_bytes: 1000,
+        text_only: false,
         load_seconds: 0.5,
     }
 }

@@ -126,6 +126,24 @@ CASES = {
         config=but(LLAMA_Q, attention_bias=True), quantize=dict(group_size=32, bits=4, bare=True)
     ),
     "llama-q4-g128": dict(config=LLAMA_Q, quantize=dict(group_size=128, bits=4)),
+    "llama-mxfp4": dict(config=LLAMA_Q, quantize=dict(group_size=32, bits=4, mode="mxfp4")),
+    "llama-mxfp8": dict(config=LLAMA_Q, quantize=dict(group_size=32, bits=8, mode="mxfp8")),
+    "llama-nvfp4": dict(config=LLAMA_Q, quantize=dict(group_size=16, bits=4, mode="nvfp4")),
+    # Experts and routers of mixed models: a mode of its own for a path, and paths that only shapes describe.
+    "llama-mxfp4-mixed": dict(
+        config=but(LLAMA_Q, tie_word_embeddings=True),
+        quantize=dict(
+            group_size=32,
+            bits=4,
+            mode="mxfp4",
+            overrides={
+                "model.embed_tokens": {"group_size": 64, "bits": 6, "mode": "affine"},
+                "model.layers.0.self_attn.q_proj": {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+                "model.layers.1.mlp.up_proj": {"group_size": 16, "bits": 4, "mode": "nvfp4"},
+                "model.layers.1.mlp.down_proj": False,
+            },
+        ),
+    ),
     "llama-q4-bf16": dict(
         config=LLAMA_Q, dtype="bfloat16", quantize=dict(group_size=64, bits=4)
     ),
