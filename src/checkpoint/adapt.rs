@@ -195,19 +195,17 @@ impl Cursor<'_> {
         let Some(tensor) = own.and_then(|own| adapters.tensors().get(own)) else {
             return Ok(None);
         };
-        let dtype = tensor.dtype.array_dtype().filter(|dtype| dtype.is_float());
-        let Some(dtype) = dtype.filter(|_| tensor.shape == expected) else {
+        let float = tensor.dtype.array_dtype().is_some_and(|d| d.is_float());
+        if !float || tensor.shape != expected {
             let problem = format!(
                 "{} is {} {:?}, expected floats {expected:?} by the model and the rank of \
                  adapter_config.json",
                 tensor.name, tensor.dtype, tensor.shape
             );
             return Err(misfit(adapters, problem));
-        };
+        }
         self.weights.adapters_used.borrow_mut().insert(name);
-        // A validated header has dimensions that fit.
-        let shape: Vec<i32> = tensor.shape.iter().map(|&d| d as i32).collect();
-        Ok(Some(Array::from_bytes(tensor.bytes, &shape, dtype)?))
+        Ok(Some(tensor.array()?))
     }
 }
 

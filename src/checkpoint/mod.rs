@@ -13,12 +13,14 @@ pub mod adapter;
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod finite;
 pub mod generation;
 pub mod index;
 pub mod plan;
 pub mod quantization;
 pub mod safetensors;
 pub mod weights;
+pub mod write;
 
 mod adapt;
 #[cfg(test)]

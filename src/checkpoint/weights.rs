@@ -114,7 +114,6 @@ pub struct Weights<'a> {
     pub(super) modules: RefCell<Vec<Module>>,
     /// Modules with a change whose matrix is not stored by itself.
     pub(super) apart: RefCell<Vec<String>>,
-    ignored: fn(&str) -> bool,
     ignored: Box<dyn Fn(&str) -> bool>,
     text_only: bool,
     loaded: Cell<u64>,
@@ -409,15 +408,7 @@ impl Cursor<'_> {
                 expected: expected.to_vec(),
             });
         }
-        let Some(dtype) = tensor.dtype.array_dtype() else {
-            return Err(LoadError::Type {
-                name,
-                found: tensor.dtype.name(),
-                expected: "F32, F16, BF16, F8_E4M3, U32 or U8",
-            });
-        };
-        // A validated header has dimensions that fit.
-        let shape: Vec<i32> = tensor.shape.iter().map(|&d| d as i32).collect();
+        let (dtype, shape) = tensor.array_type()?;
         Ok(match self.weights.dry {
             true => Array::zeros(&shape, dtype)?,
             false => Array::from_bytes(tensor.bytes, &shape, dtype)?,
@@ -536,6 +527,30 @@ impl Cursor<'_> {
                 self.path
             ))
         })
+    }
+}
+
+impl Tensor<'_> {
+    /// The type and the shape of an array that holds it.
+    fn array_type(&self) -> LoadResult<(Dtype, Vec<i32>)> {
+        let Some(dtype) = self.dtype.array_dtype() else {
+            return Err(LoadError::Type {
+                name: self.name.into(),
+                found: self.dtype.name(),
+                expected: "F32, F16, BF16, F8_E4M3, U32 or U8",
+            });
+        };
+        // A validated header has dimensions that fit.
+        Ok((dtype, self.shape.iter().map(|&d| d as i32).collect()))
+    }
+
+    /// A copy of it as an array; 8-bit floats as their codes.
+    ///
+    /// # Errors
+    /// If MLX has no such type.
+    pub fn array(&self) -> LoadResult<Array> {
+        let (dtype, shape) = self.array_type()?;
+        Ok(Array::from_bytes(self.bytes, &shape, dtype)?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use crate::checkpoint::Source;
 use crate::engine::WeightsMode;
 use crate::mlx::{Device, Dtype};
 
@@ -36,6 +37,12 @@ pub enum Command {
     /// Measure how well a model foretells a text
     #[command(after_help = exit::TABLE)]
     Perplexity(Perplexity),
+    /// Merge a fine-tune into its model: write a checkpoint that needs no adapter
+    #[command(after_help = exit::TABLE)]
+    Fuse(Fuse),
+    /// Check a model's files: settings, names and shapes, and every number for NaN and infinity
+    #[command(after_help = exit::TABLE)]
+    Check(Check),
 }
 
 /// Arguments of `run`.
@@ -136,6 +143,31 @@ pub struct Perplexity {
     pub load: Load,
 }
 
+/// Arguments of `fuse`.
+#[derive(Debug, clap::Args)]
+pub struct Fuse {
+    /// The directory to write to; new or empty
+    #[arg(long, value_name = "DIR")]
+    pub save_path: PathBuf,
+    /// Leave nothing packed; otherwise changed matrices are packed again as they were
+    #[arg(long)]
+    pub dequantize: bool,
+    /// What to compute on
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub files: Files,
+}
+
+/// Arguments of `check`. Ends with code 1 if a number is not finite.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub files: Files,
+}
+
 /// Reads a count of `LEAST` or more.
 fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -144,10 +176,10 @@ fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Which model, and how its weights are loaded.
+/// Which model, and which fine-tune of it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
-pub struct Load {
+pub struct Files {
     /// A directory with config.json, *.safetensors and tokenizer.json, or `builtin:tiny`
     #[arg(
         long,
@@ -160,6 +192,15 @@ pub struct Load {
     /// fine-tune of the model, LoRA, DoRA or full
     #[arg(long, value_name = "DIR")]
     pub adapter_path: Option<PathBuf>,
+}
+
+/// Which model, and how its weights are loaded.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct Load {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub files: Files,
     /// What to compute on
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
@@ -266,7 +307,12 @@ impl WeightsChoice {
     }
 }
 
-impl Load {
+impl Files {
+    /// The fine-tune's place, if one is given.
+    pub fn adapters(&self) -> Option<Source> {
+        self.adapter_path.clone().map(Source::Directory)
+    }
+
     /// The directory's path, for what is not built in.
     pub fn directory(&self) -> PathBuf {
         PathBuf::from(&self.model)

@@ -5,7 +5,9 @@
 mod args;
 mod ask;
 mod chat;
+mod check;
 mod exit;
+mod fuse;
 mod model;
 mod perplexity;
 mod run;
@@ -31,6 +33,8 @@ pub fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Perplexity(args) => perplexity::run(args),
+        Command::Fuse(args) => fuse::run(args),
+        Command::Check(args) => check::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

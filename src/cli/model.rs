@@ -4,10 +4,10 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Answer, Load, Model};
+use super::args::{Answer, Files, Load, Model};
 use super::{Done, Failure};
 use crate::builtin;
-use crate::checkpoint::{GenerationConfig, LoadResult, Source};
+use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
 use crate::engine::{Engine, Options};
 use crate::sample::Params;
 use crate::text::Text;
@@ -28,7 +28,7 @@ pub fn open(
     queue_limit: usize,
     max_running: usize,
 ) -> Done<Opened> {
-    let (source, own_name) = find(&args.load)?;
+    let (source, own_name) = find(&args.load.files)?;
     let text = open_text(&source)?;
     if args.prefill_step_size == 0 {
         return Err(Failure::Usage(
@@ -66,7 +66,7 @@ pub fn options(args: &Load) -> Options {
     Options {
         device: args.device.device(),
         weights: args.weights.mode(),
-        adapters: args.adapter_path.clone().map(Source::Directory),
+        adapters: args.files.adapters(),
         ..Options::default()
     }
 }
@@ -84,11 +84,14 @@ pub fn loading<T>(
         shown.set_position(done);
     }));
     bar.finish_and_clear();
-    loaded.map_err(|e| Failure::Model(format!("cannot load {}: {e}", source.label())))
+    loaded.map_err(|e| match e {
+        LoadError::Checkpoint(e @ CheckpointError::Write { .. }) => Failure::Work(e.to_string()),
+        e => Failure::Model(format!("cannot load {}: {e}", source.label())),
+    })
 }
 
 /// The place of the model's files, and its name.
-pub fn find(args: &Load) -> Done<(Source, String)> {
+pub fn find(args: &Files) -> Done<(Source, String)> {
     if let Some(name) = args.model.strip_prefix("builtin:") {
         let source = builtin::source(name).ok_or_else(|| {
             let known = match builtin::source("tiny") {

@@ -12,7 +12,7 @@ use crate::text::Tokenizer;
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> Done {
-    let (source, name) = model::find(&args.load)?;
+    let (source, name) = model::find(&args.load.files)?;
     let text = model::open_text(&source)?;
     let tokens = tokens(text.tokenizer(), &args.file)?;
     let all = tokens.chunks_exact(args.sequence_length);
