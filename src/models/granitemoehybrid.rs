@@ -5,7 +5,7 @@
 
 use super::decoder::{Block, Decoder, Frame};
 use super::mamba2::{MixerKeys, mixer_shape, time_step_limit};
-use super::{Model, heads, positive};
+use super::{Model, heads, nested_theta_first, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Weights};
 use crate::mlx::{Array, Result};
@@ -115,7 +115,7 @@ fn attention(config: &Config) -> LoadResult<impl Fn(&Cursor) -> LoadResult<Atten
                 default_theta: Some(10_000.0),
                 traditional: false,
             };
-            Some(Rope::unscaled(config, rope)?)
+            Some(Rope::load_plain(&nested_theta_first(config)?, rope)?)
         }
         "nope" => None,
         other => {

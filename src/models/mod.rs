@@ -343,6 +343,18 @@ fn heads(config: &Config) -> LoadResult<AttentionShape> {
     })
 }
 
+/// The settings with the `rope_theta` of `rope_parameters`, where there is one, in place of their own.
+fn nested_theta_first(config: &Config) -> LoadResult<Config> {
+    let config = config.clone();
+    let Some(parameters) = config.object("rope_parameters")? else {
+        return Ok(config);
+    };
+    Ok(match parameters.f32_opt("rope_theta")? {
+        Some(theta) => config.with("rope_theta", theta),
+        None => config,
+    })
+}
+
 /// How many positions each layer's queries see, by `layer_types` and `sliding_window`: none for full
 /// attention. Empty where there are no `layer_types`.
 ///

@@ -94,37 +94,6 @@ impl Rope {
         Ok((plain, config.object("rope_scaling")?.or(parameters)))
     }
 
-    /// For families without scaling: the base is that of `rope_parameters`, else `rope_theta`.
-    ///
-    /// # Errors
-    /// If a scaling is asked for all the same, or a setting is of the wrong kind.
-    pub fn unscaled(config: &Config, shape: RopeShape) -> LoadResult<Self> {
-        let mut theta = config.f32_opt("rope_theta")?;
-        for key in ["rope_scaling", "rope_parameters"] {
-            let Some(settings) = config.object(key)? else {
-                continue;
-            };
-            theta = settings.f32_opt("rope_theta")?.or(theta);
-            let kind = match settings.str_opt("type")? {
-                Some(kind) => kind,
-                None => settings.str_or("rope_type", "default")?,
-            };
-            if kind != "default" {
-                return Err(LoadError::Unsupported(format!(
-                    "{}: {} is {kind:?}; this architecture has no scaling, only \"default\"",
-                    config.file(),
-                    settings.path_of("rope_type")
-                )));
-            }
-        }
-        match theta.or(shape.default_theta) {
-            Some(theta) => Ok(Self::plain(shape.dims, theta, shape.traditional)),
-            None => Err(config
-                .invalid("rope_theta", "the base of the rotary embedding")
-                .into()),
-        }
-    }
-
     /// With the scaling that an object of `config` asks for, whose `type` or `rope_type` says which.
     ///
     /// # Errors
