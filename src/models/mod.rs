@@ -193,27 +193,6 @@ pub fn load_adapted(
         let (file, keys) = (files.config.file(), unread.join(", "));
         tracing::info!("{file} has settings that nothing here reads: {keys}");
     }
-    let config = Config::open(source)?;
-    let model_type = config.model_type()?.to_string();
-    let named = |a: &&Architecture| a.names.contains(&model_type.as_str());
-    let Some(architecture) = ARCHITECTURES.iter().find(named) else {
-        let known: Vec<&str> = architectures()
-            .flat_map(|(_, names)| names)
-            .copied()
-            .collect();
-        let known = known.join(", ");
-        return Err(LoadError::Unsupported(format!(
-            "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
-            config.file()
-        )));
-    };
-    let generation = GenerationConfig::open(source, &config)?;
-    let quantization = Quantization::new(&config)?;
-    let shards = Shards::open(source)?;
-    let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = (architecture.load)(&config, &mut weights)?;
-    let text_only = weights.text_only();
-    weights.finish()?;
     Ok(Loaded {
         model,
         model_type: files.config.model_type()?.to_string(),
