@@ -119,7 +119,7 @@ fn a_fine_tune_that_does_not_fit_is_refused_by_name() {
     );
     fails(
         with_config(&lora, |c| c["lora_parameters"]["rank"] = 8.into()),
-        &["lora_a", "[40, 4]", "[40, 8]"],
+        &["lora_a", "[96, 4]", "[96, 8]"],
     );
     fails(
         with_config(&case("adapter-lora-moe"), |c| {
