@@ -2,7 +2,7 @@
 //! be.
 //!
 //! `null` reads as absent, because Python writes its `None` so. `NaN`, `Infinity` and `-Infinity`,
-//! which Python's JSON has and JSON has not, are read as numbers. Keys are taken as they come, the
+//! which Python's JSON has and JSON has not, are read as numbers, bare or tagged. Keys are taken as they come, the
 //! last of two equal ones, like Python.
 
 use std::borrow::Cow;
@@ -155,6 +155,12 @@ impl Config {
         } else {
             format!("{}.{key}", self.path)
         }
+    }
+
+    /// The same settings with `key` set to `value`.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Config {
+        self.values.insert(key.to_owned(), value.into());
+        self
     }
 
     /// The error for a `key` whose value cannot be used, or is absent. `expected` says what it
@@ -387,6 +393,11 @@ fn as_f32(value: &Value) -> Option<f32> {
             "-Infinity" => Some(f32::NEG_INFINITY),
             _ => None,
         },
+        // transformers 5 writes them as `{"__float__": "Infinity"}`.
+        Value::Object(tagged) if tagged.len() == 1 => tagged
+            .get("__float__")
+            .filter(|tag| tag.is_string())
+            .and_then(as_f32),
         _ => value.as_f64().map(|x| x as f32).filter(|x| x.is_finite()),
     }
 }

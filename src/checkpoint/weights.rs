@@ -337,11 +337,21 @@ impl Cursor<'_> {
 
     /// A tensor of exactly this shape, in the type that the load asks for.
     pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
+        self.tensor_with(last, shape, Ok)
+    }
+
+    /// The same after `change`, which gets it in its stored type.
+    pub fn tensor_with(
+        &self,
+        last: &str,
+        shape: &[usize],
+        change: impl FnOnce(Array) -> mlx::Result<Array>,
+    ) -> LoadResult<Array> {
         let array = self.raw(last, Some(shape))?;
         if !array.dtype().is_float() {
             return Err(self.wrong_type(last, "F32, F16 or BF16"));
         }
-        self.keep_dense(array)
+        self.keep_dense(change(array)?)
     }
 
     /// The error for a tensor here whose type does not do.
@@ -434,7 +444,7 @@ impl Cursor<'_> {
     }
 
     /// The shape of a tensor here; none where there is no such tensor.
-    pub(super) fn shape_of(&self, last: &str) -> Option<Vec<usize>> {
+    pub fn shape_of(&self, last: &str) -> Option<Vec<usize>> {
         Some(self.stored(last)?.shape.to_vec())
     }
 

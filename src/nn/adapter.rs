@@ -137,6 +137,23 @@ impl Adapter {
         })
     }
 
+    /// What is left when the matrix `W [out, in]` becomes `change(W)`, which treats columns alike.
+    pub fn map_rows(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
+        let lengths = |array: &Array| change(&array.expand_dims(-1)?)?.squeeze(-1);
+        let magnitude = self.magnitude.as_ref().map(|m| {
+            Ok(Magnitude {
+                learned: lengths(&m.learned)?,
+                factor: lengths(&m.factor)?,
+            })
+        });
+        Ok(Self {
+            down: self.down.clone(),
+            up: change(&self.up.swap_last()?.contiguous()?)?.swap_last()?,
+            scale: self.scale,
+            magnitude: magnitude.transpose()?,
+        })
+    }
+
     /// The part of one expert of a stack.
     pub fn expert(&self, e: usize) -> Result<Self> {
         let one = |array: &Array| array.slice_axis(0, e as i32, e as i32 + 1)?.squeeze(0);

@@ -99,6 +99,15 @@ pub struct SwitchLinear {
 }
 
 impl SwitchLinear {
+    /// Without bias and adapter.
+    pub fn plain(weight: Matrix) -> Self {
+        Self {
+            weight,
+            bias: None,
+            adapter: None,
+        }
+    }
+
     /// `x [.., 1, in]` through the experts that `indices [..]` names: `[.., 1, out]`. `sorted` says
     /// that the indices ascend.
     pub fn forward(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {

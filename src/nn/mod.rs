@@ -4,6 +4,7 @@ mod activation;
 mod adapter;
 mod attention;
 mod conv;
+mod gated_delta;
 mod linear;
 mod mla;
 mod mlp;
@@ -11,11 +12,13 @@ mod moe;
 mod norm;
 mod position_scale;
 mod rope;
+mod ssm;
 
 pub use activation::{Activation, softplus};
 pub use adapter::Adapter;
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
+pub use gated_delta::GatedDelta;
 pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
 pub use mla::{Mla, MlaShape};
 pub use mlp::GatedMlp;
@@ -25,4 +28,5 @@ pub use moe::{
 };
 pub use norm::{LayerNorm, RmsNorm};
 pub use position_scale::PositionScale;
-pub use rope::{Rope, RopeShape};
+pub use rope::{Rope, RopeShape, rope_type};
+pub use ssm::{Mamba2, Mamba2Shape};
