@@ -1,24 +1,22 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
-mod granitemoehybrid;
-mod lfm2;
-mod llama;
-mod mamba2;
-mod nemotron_h;
-mod qwen3;
-mod relu2;
 mod deepseek_v3;
 mod ernie4_5;
 mod glm4_moe;
 mod gpt_oss;
+mod granitemoehybrid;
 mod grouped_moe;
 mod hunyuan_v1_dense;
+mod lfm2;
 mod llama;
+mod mamba2;
 mod ministral3;
 mod mistral3;
+mod nemotron_h;
 mod qwen2;
 mod qwen3;
+mod relu2;
 mod seed_oss;
 mod smollm3;
 
@@ -73,16 +71,6 @@ impl ModelFacts {
 /// Builds a model from its configuration and weights.
 type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
-/// Every architecture by its `model_type`.
-static ARCHITECTURES: &[(&str, Load)] = &[
-    ("granitemoehybrid", granitemoehybrid::load),
-    ("lfm2", lfm2::load),
-    ("llama", llama::load),
-    ("mamba2", mamba2::load),
-    ("mistral", llama::load),
-    ("nemotron_h", nemotron_h::load),
-    ("qwen3", qwen3::load),
-];
 /// One architecture: a file of this room, and the names that checkpoints have for it.
 struct Architecture {
     file: &'static str,
@@ -106,10 +94,14 @@ static ARCHITECTURES: &[Architecture] = architectures! {
     ernie4_5: "ernie4_5";
     glm4_moe: "glm4_moe";
     gpt_oss: "gpt_oss";
+    granitemoehybrid: "granitemoehybrid";
     hunyuan_v1_dense: "hunyuan_v1_dense";
+    lfm2: "lfm2";
     llama: "iquestcoder", "llama", "mistral", "xverse";
+    mamba2: "mamba2";
     ministral3: "ministral3";
     mistral3: "llava", "mistral3";
+    nemotron_h: "nemotron_h";
     qwen2: "qwen2";
     qwen3: "qwen3";
     seed_oss: "seed_oss";
@@ -161,7 +153,6 @@ pub fn load(
     let quantization = Quantization::new(&config)?;
     let shards = Shards::open(source)?;
     let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = load(&config, &mut weights)?;
     let text_only = weights.text_only();
     let model = (architecture.load)(&config, &mut weights)?;
     weights.finish()?;
