@@ -97,6 +97,21 @@ impl Config {
         }
     }
 
+    /// The same settings with `key` set to `value`.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Config {
+        self.values.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The same settings with these numbers where keys are absent; a `null` stays, as in Python.
+    pub fn with_defaults(mut self, defaults: &[(&str, f64)]) -> Config {
+        for &(key, value) in defaults {
+            let entry = self.values.entry(key);
+            entry.or_insert_with(|| Value::from(value));
+        }
+        self
+    }
+
     /// The error for a `key` whose value cannot be used, or is absent. `expected` says what it
     /// should be.
     pub fn invalid(&self, key: &str, expected: impl Into<String>) -> CheckpointError {
