@@ -1,6 +1,8 @@
 //! The architectures, one a file, and the table that names them.
 
 mod decoder;
+mod gemma2;
+mod gemma3;
 mod llama;
 mod qwen3;
 
@@ -57,6 +59,9 @@ type Load = fn(&Config, &mut Weights) -> LoadResult<Box<dyn Model>>;
 
 /// Every architecture by its `model_type`.
 static ARCHITECTURES: &[(&str, Load)] = &[
+    ("gemma2", gemma2::load),
+    ("gemma3", gemma3::load_multimodal),
+    ("gemma3_text", gemma3::load),
     ("llama", llama::load),
     ("mistral", llama::load),
     ("qwen3", qwen3::load),
