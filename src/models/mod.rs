@@ -3,6 +3,9 @@
 mod decoder;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod gemma4_attention;
+mod gemma4_layer;
 mod llama;
 mod qwen3;
 
@@ -62,6 +65,9 @@ static ARCHITECTURES: &[(&str, Load)] = &[
     ("gemma2", gemma2::load),
     ("gemma3", gemma3::load_multimodal),
     ("gemma3_text", gemma3::load),
+    ("gemma4", gemma4::load_multimodal),
+    ("gemma4_text", gemma4::load),
+    ("gemma4_unified", gemma4::load_multimodal),
     ("llama", llama::load),
     ("mistral", llama::load),
     ("qwen3", qwen3::load),
