@@ -99,7 +99,10 @@ fn with_full_heads(config: &Config) -> LoadResult<Config> {
             let global = match key {
                 "head_dim" => "global_head_dim",
                 "num_key_value_heads" => "num_global_key_value_heads",
-                _ => return Err(layer.invalid(key, "no such key").into()),
+                _ => {
+                    let expected = "head_dim and num_key_value_heads alone";
+                    return Err(layer.invalid(key, expected).into());
+                }
             };
             let size = positive(&layer, key)?;
             config = config.with_defaults(&[(global, size as f64)]);
