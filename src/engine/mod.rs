@@ -2,7 +2,9 @@
 
 mod handle;
 mod request;
+mod schedule;
 mod sequence;
+mod step;
 mod thread;
 
 pub use handle::{Command, Facts, Handle, Inbox, Submission, SubmitError};
