@@ -6,7 +6,8 @@
 //! last of two equal ones, like Python.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -21,7 +22,37 @@ pub struct Config {
     /// Where this object is in the file; empty for the whole of it.
     path: String,
     values: Map<String, Value>,
+    /// The paths that were asked for, of the whole file.
+    read: Arc<Mutex<BTreeSet<String>>>,
 }
+
+/// Keys that say nothing about how a model computes: about its making, its training, other programs,
+/// or (end tokens, `quantization_config` beside `quantization`) the same again.
+const HARMLESS: &[&str] = &[
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "model_type",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "pad_token_id",
+    "pretraining_tp",
+    "quantization_config",
+    "return_dict",
+    "router_aux_loss_coef",
+    "torch_dtype",
+    "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+];
 
 impl Config {
     /// Reads `config.json`.
@@ -65,6 +96,7 @@ impl Config {
                 file: file.into(),
                 path: String::new(),
                 values,
+                read: Arc::default(),
             }),
             Err(e) => Err(CheckpointError::Json {
                 file: file.to_owned(),
@@ -96,7 +128,24 @@ impl Config {
 
     /// The value of `key` as it is; none when absent or `null`.
     pub fn value(&self, key: &str) -> Option<&Value> {
+        if self.values.contains_key(key) {
+            self.read_paths().insert(self.path_of(key));
+        }
         self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    fn read_paths(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        // A set of names is whole whatever happened to who held it.
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings, of the whole file, that nobody has asked for so far and that may matter: with
+    /// dots those in an object of which others were read; `null` and keys known to be harmless left
+    /// out. In the file's order.
+    pub fn unread(&self) -> Vec<String> {
+        let (read, mut unread) = (self.read_paths(), Vec::new());
+        collect_unread(&self.values, &self.path, &read, &mut unread);
+        unread
     }
 
     /// Where `key` is in the file, with dots: `rope_scaling.factor`.
@@ -106,6 +155,12 @@ impl Config {
         } else {
             format!("{}.{key}", self.path)
         }
+    }
+
+    /// The same settings with `key` set to `value`.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Config {
+        self.values.insert(key.to_owned(), value.into());
+        self
     }
 
     /// The error for a `key` whose value cannot be used, or is absent. `expected` says what it
@@ -249,6 +304,7 @@ impl Config {
             file: self.file.clone(),
             path: self.path_of(key),
             values: values.clone(),
+            read: self.read.clone(),
         }))
     }
 
@@ -281,6 +337,38 @@ impl Config {
     /// else all of these.
     pub fn text(&self) -> Result<Config> {
         Ok(self.object("text_config")?.unwrap_or_else(|| self.clone()))
+    }
+}
+
+fn collect_unread(
+    values: &Map<String, Value>,
+    path: &str,
+    read: &BTreeSet<String>,
+    unread: &mut Vec<String>,
+) {
+    for (key, value) in values {
+        let harmless =
+            HARMLESS.contains(&key.as_str()) || key.contains("dropout") || key.ends_with("_pdrop");
+        if harmless || value.is_null() {
+            continue;
+        }
+        let own = match path {
+            "" => key.clone(),
+            path => format!("{path}.{key}"),
+        };
+        if !read.contains(&own) {
+            unread.push(shown_path(&own));
+        } else if let Value::Object(inner) = value {
+            // An object that was taken whole has no paths below it.
+            let below = format!("{own}.");
+            if read
+                .range(below.clone()..)
+                .next()
+                .is_some_and(|p| p.starts_with(&below))
+            {
+                collect_unread(inner, &own, read, unread);
+            }
+        }
     }
 }
 

@@ -8,9 +8,11 @@ impl Cursor<'_> {
     /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
     pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
         let here = self.at(name);
+        let weight = here.matrix(&[out, inner])?;
         Ok(Linear {
-            weight: here.matrix(&[out, inner])?,
             bias: here.bias(&[out], bias)?,
+            adapter: here.linear_adapter([out, inner], &weight)?,
+            weight,
         })
     }
 
@@ -26,7 +28,10 @@ impl Cursor<'_> {
         inner: usize,
         bias: bool,
     ) -> LoadResult<[Linear; N]> {
-        let fused = self.linear(name, [outs.iter().sum(), inner], bias)?;
+        let all = outs
+            .iter()
+            .fold(0, |all: usize, out| all.saturating_add(*out));
+        let fused = self.linear(name, [all, inner], bias)?;
         let mut end = 0;
         let ranges = outs.map(|out| {
             end += out;
@@ -38,8 +43,14 @@ impl Cursor<'_> {
                 Some(bias) => Some(bias.slice_axis(0, start as i32, end as i32)?.contiguous()?),
                 None => None,
             };
-            let weight = fused.weight.rows(start, end)?;
-            parts.push(Linear { weight, bias });
+            let adapter = fused.adapter.as_ref();
+            parts.push(Linear {
+                weight: fused.weight.rows(start, end)?,
+                bias,
+                adapter: adapter
+                    .map(|adapter| adapter.columns(start as i32, end as i32))
+                    .transpose()?,
+            });
         }
         // As many parts as ranges.
         Ok(<[Linear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
@@ -55,19 +66,57 @@ impl Cursor<'_> {
     ) -> LoadResult<SwitchLinear> {
         let stacked = self.at("switch_mlp").at(name);
         if stacked.has("weight") || !self.index("experts", 0).at(name).has("weight") {
-            return Ok(SwitchLinear {
-                weight: stacked.matrix(&[n_experts, out, inner])?,
-                bias: stacked.bias(&[n_experts, out], bias)?,
-            });
+            return self
+                .at("switch_mlp")
+                .stacked(name, [n_experts, out, inner], bias);
         }
-        let one = |e| self.index("experts", e).linear(name, [out, inner], bias);
+        let place = |e| self.index("experts", e);
+        let one = |e| place(e).linear(name, [out, inner], bias);
         let singles = (0..n_experts).map(one).collect::<LoadResult<Vec<_>>>()?;
-        stack(&singles)
+        let adapter = stacked.experts_adapter([n_experts, out, inner], |e| place(e).at(name))?;
+        Ok(SwitchLinear {
+            adapter,
+            ..stack(&singles)?
+        })
+    }
+
+    /// The linear layers of all experts in one stack `name`, `[E, out, in]`.
+    pub fn stacked(&self, name: &str, shape: [usize; 3], bias: bool) -> LoadResult<SwitchLinear> {
+        let here = self.at(name);
+        Ok(SwitchLinear {
+            weight: here.matrix(&shape)?,
+            bias: here.bias(&shape[..2], bias)?,
+            adapter: here.stack_adapter(shape)?,
+        })
+    }
+
+    /// Linear layers of all experts that are stored as one, `experts.name` `[E, out, in]` without a
+    /// last name, their rows one after the other.
+    pub fn split_experts<const N: usize>(
+        &self,
+        name: &str,
+        outs: [usize; N],
+        [n_experts, inner]: [usize; 2],
+    ) -> LoadResult<[SwitchLinear; N]> {
+        let shape = [n_experts, outs.iter().sum(), inner];
+        let fused = Matrix::Dense(self.at("experts").tensor(name, &shape)?);
+        let mut end = 0;
+        let mut parts = Vec::with_capacity(N);
+        for out in outs {
+            let weight = fused.rows(end, end + out)?;
+            end += out;
+            parts.push(SwitchLinear::plain(weight));
+        }
+        // As many parts as sizes.
+        Ok(<[SwitchLinear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
     }
 
     /// An embedding `name` of `vocab` rows of `d_model` features.
     pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
-        Ok(Embedding::new(self.at(name).matrix(&[vocab, d_model])?))
+        let here = self.at(name);
+        let table = here.matrix(&[vocab, d_model])?;
+        let adapter = here.embedding_adapter([vocab, d_model], &table)?;
+        Ok(Embedding::new(table).with_adapter(adapter))
     }
 
     /// A root-mean-square norm `name` over `d` features.
@@ -81,6 +130,13 @@ impl Cursor<'_> {
         let stored = self.at(name).tensor("weight", &[d])?;
         let weight = stored.add(&stored.scalar_like(1.0)?)?;
         weight.eval()?;
+        Ok(RmsNorm::new(Some(weight), eps))
+    }
+
+    /// The same where mlx-lm's converter adds the 1, in the stored type, and not the model.
+    pub fn rms_norm_one_less(&self, name: &str, d: usize, eps: f32) -> LoadResult<RmsNorm> {
+        let add_one = |stored: Array| stored.add(&stored.scalar_like(1.0)?);
+        let weight = self.at(name).tensor_with("weight", &[d], add_one)?;
         Ok(RmsNorm::new(Some(weight), eps))
     }
 
@@ -111,6 +167,39 @@ impl Cursor<'_> {
             _ => here.tensor("weight", &[channels, kernel, 1])?,
         };
         Ok(Conv1d::new(weight, here.bias(&[channels], bias)?, kernel))
+    }
+
+    /// The gate, up and down projections of all experts as transformers lays them out under
+    /// `experts`: `gate_up_proj [E, 2 d_ff, d_model]`, gate first, and `down_proj
+    /// [E, d_model, d_ff]`; older files have the last two dimensions of both the other way round.
+    pub fn fused_experts(
+        &self,
+        [n_experts, d_ff, d_model]: [usize; 3],
+    ) -> LoadResult<[SwitchLinear; 3]> {
+        let here = self.at("experts");
+        let both = d_ff.saturating_mul(2);
+        let stored = [
+            ("gate_up_proj", [n_experts, both, d_model]),
+            ("down_proj", [n_experts, d_model, d_ff]),
+        ];
+        // No sizes make both of them fit both ways round.
+        let turned = stored.iter().all(|&(name, [e, out, inner])| {
+            let shape = here.shape_of(name);
+            shape.is_some_and(|shape| shape == [e, inner, out])
+        });
+        let [gate_up, down] = stored.map(|(name, [e, out, inner])| -> LoadResult<Matrix> {
+            Ok(Matrix::Dense(match turned {
+                true => here.tensor(name, &[e, inner, out])?.swap_last()?,
+                false => here.tensor(name, &[e, out, inner])?,
+            }))
+        });
+        let (gate_up, down) = (gate_up?, down?);
+        let parts = [
+            gate_up.rows(0, d_ff)?,
+            gate_up.rows(d_ff, both)?,
+            down.rows(0, d_model)?,
+        ];
+        Ok(parts.map(SwitchLinear::plain))
     }
 }
 
@@ -162,5 +251,6 @@ fn stack(singles: &[Linear]) -> LoadResult<SwitchLinear> {
     Ok(SwitchLinear {
         weight,
         bias: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+        adapter: None,
     })
 }

@@ -34,6 +34,8 @@ pub(super) struct Decoder<B> {
     pub lm_head: Option<Linear>,
     /// The logits are multiplied by it.
     pub logit_scale: Option<f32>,
+    /// The logits are divided by it.
+    pub logit_divisor: Option<f32>,
     /// Logits l become `c * tanh(l / c)`.
     pub logit_softcap: Option<f32>,
     pub facts: ModelFacts,
@@ -62,7 +64,7 @@ impl<'w> Frame<'w> {
     }
 }
 
-impl<B: Block> Decoder<B> {
+impl<B> Decoder<B> {
     /// `vocab_size`, `hidden_size` and `num_hidden_layers` of `config`; `block` makes the layer of a
     /// number from its place, `layers.i`.
     pub fn load(
@@ -87,11 +89,39 @@ impl<B: Block> Decoder<B> {
                 None => None,
             },
             logit_scale: None,
+            logit_divisor: None,
             logit_softcap: None,
             facts: ModelFacts::new(config, vocab)?,
         };
         decoder.facts.weight_bytes = weights.resident_bytes();
         Ok(decoder)
+    }
+
+    /// What the first layer gets, `[B, L, d_model]`.
+    pub fn embed(&self, batch: &Batch) -> Result<Array> {
+        let h = self.embed_tokens.forward(&batch.tokens)?;
+        match self.embed_scale {
+            Some(scale) => h.scale(scale),
+            None => Ok(h),
+        }
+    }
+
+    /// Logits `[.., vocab]` of hidden states `[.., d_model]`.
+    pub fn logits(&self, hidden: &Array) -> Result<Array> {
+        let mut logits = match &self.lm_head {
+            Some(lm_head) => lm_head.forward(hidden)?,
+            None => self.embed_tokens.as_linear(hidden)?,
+        };
+        if let Some(scale) = self.logit_scale {
+            logits = logits.scale(scale)?;
+        }
+        if let Some(divisor) = self.logit_divisor {
+            logits = logits.divide(&logits.scalar_like(divisor)?)?;
+        }
+        match self.logit_softcap {
+            Some(cap) => logits.scale(1.0 / cap)?.tanh()?.scale(cap),
+            None => Ok(logits),
+        }
     }
 }
 
@@ -107,10 +137,7 @@ impl FinalNorm {
 
 impl<B: Block> Model for Decoder<B> {
     fn forward(&self, batch: &Batch, caches: &mut [LayerCache]) -> Result<Array> {
-        let mut h = self.embed_tokens.forward(&batch.tokens)?;
-        if let Some(scale) = self.embed_scale {
-            h = h.scale(scale)?;
-        }
+        let mut h = self.embed(batch)?;
         for (layer, cache) in self.layers.iter().zip(caches) {
             h = layer.forward(&h, batch, cache)?;
         }
@@ -118,17 +145,7 @@ impl<B: Block> Model for Decoder<B> {
     }
 
     fn unembed(&self, hidden: &Array) -> Result<Array> {
-        let mut logits = match &self.lm_head {
-            Some(lm_head) => lm_head.forward(hidden)?,
-            None => self.embed_tokens.as_linear(hidden)?,
-        };
-        if let Some(scale) = self.logit_scale {
-            logits = logits.scale(scale)?;
-        }
-        match self.logit_softcap {
-            Some(cap) => logits.scale(1.0 / cap)?.tanh()?.scale(cap),
-            None => Ok(logits),
-        }
+        self.logits(hidden)
     }
 
     fn caches(&self) -> Vec<LayerCache> {

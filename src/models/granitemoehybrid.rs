@@ -4,7 +4,7 @@
 
 use super::decoder::{Block, Decoder, Frame};
 use super::mamba2::{MixerKeys, mixer_shape, time_step_limit};
-use super::{Model, heads, only, positive};
+use super::{Model, heads, nested_theta_first, only, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Weights};
 use crate::mlx::{Array, Result};
@@ -115,7 +115,7 @@ fn attention(config: &Config) -> LoadResult<impl Fn(&Cursor) -> LoadResult<Atten
                 default_theta: Some(10_000.0),
                 traditional: false,
             };
-            Some(Rope::unscaled(config, rope)?)
+            Some(Rope::load_plain(&nested_theta_first(config)?, rope)?)
         }
         "nope" => None,
         other => {
@@ -164,7 +164,7 @@ impl Moe {
             let fused = moe.at("input_linear").matrix(&[n_experts, both, d_model])?;
             let rows = |start, end| -> LoadResult<SwitchLinear> {
                 let weight = fused.rows(start, end)?;
-                Ok(SwitchLinear { weight, bias: None })
+                Ok(SwitchLinear::plain(weight))
             };
             SwitchGlu {
                 gate_proj: rows(0, d_ff)?,

@@ -3,7 +3,7 @@
 //! Defaults follow mlx-lm's `models/lfm2.py`.
 
 use super::decoder::{Block, Decoder, FinalNorm, Frame};
-use super::{Model, heads, positive};
+use super::{Model, heads, nested_theta_first, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Weights};
 use crate::mlx::{Array, Result};
@@ -34,7 +34,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
         default_theta: Some(1_000_000.0),
         traditional: false,
     };
-    let rope = Rope::unscaled(config, rope)?;
+    let rope = Rope::load_plain(&nested_theta_first(config)?, rope)?;
     let attends = attention_layers(config)?;
     let eps = config.f32("norm_eps")?;
     let root = weights.root();

@@ -1,8 +1,10 @@
 //! Layers without state of their own: what a model file is made of.
 
 mod activation;
+mod adapter;
 mod attention;
 mod conv;
+mod gated_delta;
 mod linear;
 mod mla;
 mod mlp;
@@ -13,8 +15,10 @@ mod rope;
 mod ssm;
 
 pub use activation::{Activation, softplus};
+pub use adapter::Adapter;
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
+pub use gated_delta::GatedDelta;
 pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
 pub use mla::{Mla, MlaShape};
 pub use mlp::GatedMlp;
@@ -24,5 +28,5 @@ pub use moe::{
 };
 pub use norm::{LayerNorm, RmsNorm};
 pub use position_scale::PositionScale;
-pub use rope::{Rope, RopeShape};
+pub use rope::{Rope, RopeShape, rope_type};
 pub use ssm::{Mamba2, Mamba2Shape};

@@ -35,14 +35,23 @@ pub struct ExpertShape {
 }
 
 impl SwitchGlu {
-    /// `gate_proj`, `up_proj` and `down_proj` of experts that lie stacked under `switch_mlp` or one
-    /// by one under `experts` of `w`, with SiLU as the activation.
+    /// `gate_proj`, `up_proj` and `down_proj` of experts that lie stacked under `switch_mlp`, or one
+    /// by one or fused under `experts` of `w`, with SiLU as the activation.
     pub fn load(w: &Cursor, shape: ExpertShape, bias: bool) -> LoadResult<Self> {
         let ExpertShape {
             n_experts,
             d_model,
             d_ff,
         } = shape;
+        if !bias && w.at("experts").has("gate_up_proj") {
+            let [gate_proj, up_proj, down_proj] = w.fused_experts([n_experts, d_ff, d_model])?;
+            return Ok(Self {
+                gate_proj,
+                up_proj,
+                down_proj,
+                activation: Activation::Silu,
+            });
+        }
         Ok(Self {
             gate_proj: w.experts("gate_proj", [n_experts, d_ff, d_model], bias)?,
             up_proj: w.experts("up_proj", [n_experts, d_ff, d_model], bias)?,
