@@ -20,8 +20,8 @@ mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_5;
-mod qwen3_next;
 mod qwen3_moe;
+mod qwen3_next;
 mod seed_oss;
 mod smollm3;
 

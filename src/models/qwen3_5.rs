@@ -7,7 +7,8 @@
 use serde_json::json;
 
 use super::gated_attention::turning;
-use super::hybrid::{Mlp, SparseMlp, load_hybrid};
+use super::hybrid::{experts, load_hybrid};
+use super::qwen3_moe::dense;
 use super::{Model, heads};
 use crate::checkpoint::{Config, LoadResult, Weights};
 use crate::nn::Rope;
@@ -37,8 +38,8 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     let sparse = config.usize("num_experts")? > 0;
     let normalise = config.bool_or("norm_topk_prob", true)?;
     load_hybrid(config, weights, rope, false, |_, w| match sparse {
-        true => SparseMlp::load(config, w, normalise),
-        false => Mlp::dense(config, w),
+        true => experts(config, w, normalise),
+        false => dense(config, w),
     })
 }
 
