@@ -40,15 +40,15 @@ fn the_capital_question_is_answered() {
 #[test]
 fn help_and_version_are_complete() {
     let help = stdout(&run(&["--help"]));
-    for part in ["run", "chat", "serve", "Exit codes", "--log-level"] {
+    let subcommands = ["run", "chat", "serve", "perplexity", "fuse", "check"];
+    for part in [&subcommands[..], &["Exit codes", "--log-level"]].concat() {
         assert!(help.contains(part), "{help}");
     }
-    for subcommand in ["run", "chat", "serve"] {
+    for subcommand in subcommands {
         let help = stdout(&run(&[subcommand, "--help"]));
-        assert!(
-            help.contains("--model") && help.contains("Exit codes"),
-            "{help}"
-        );
+        for part in ["--model", "--adapter-path", "Exit codes"] {
+            assert!(help.contains(part), "{help}");
+        }
     }
     assert!(stdout(&run(&["--version"])).starts_with("pensieve "));
 }

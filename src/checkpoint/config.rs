@@ -2,11 +2,12 @@
 //! be.
 //!
 //! `null` reads as absent, because Python writes its `None` so. `NaN`, `Infinity` and `-Infinity`,
-//! which Python's JSON has and JSON has not, are read as numbers. Keys are taken as they come, the
+//! which Python's JSON has and JSON has not, are read as numbers, bare or tagged. Keys are taken as they come, the
 //! last of two equal ones, like Python.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -21,7 +22,37 @@ pub struct Config {
     /// Where this object is in the file; empty for the whole of it.
     path: String,
     values: Map<String, Value>,
+    /// The paths that were asked for, of the whole file.
+    read: Arc<Mutex<BTreeSet<String>>>,
 }
+
+/// Keys that say nothing about how a model computes: about its making, its training, other programs,
+/// or (end tokens, `quantization_config` beside `quantization`) the same again.
+const HARMLESS: &[&str] = &[
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "bos_token_id",
+    "dtype",
+    "eos_token_id",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "model_type",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "pad_token_id",
+    "pretraining_tp",
+    "quantization_config",
+    "return_dict",
+    "router_aux_loss_coef",
+    "torch_dtype",
+    "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+];
 
 impl Config {
     /// Reads `config.json`.
@@ -65,6 +96,7 @@ impl Config {
                 file: file.into(),
                 path: String::new(),
                 values,
+                read: Arc::default(),
             }),
             Err(e) => Err(CheckpointError::Json {
                 file: file.to_owned(),
@@ -96,7 +128,24 @@ impl Config {
 
     /// The value of `key` as it is; none when absent or `null`.
     pub fn value(&self, key: &str) -> Option<&Value> {
+        if self.values.contains_key(key) {
+            self.read_paths().insert(self.path_of(key));
+        }
         self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    fn read_paths(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        // A set of names is whole whatever happened to who held it.
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings, of the whole file, that nobody has asked for so far and that may matter: with
+    /// dots those in an object of which others were read; `null` and keys known to be harmless left
+    /// out. In the file's order.
+    pub fn unread(&self) -> Vec<String> {
+        let (read, mut unread) = (self.read_paths(), Vec::new());
+        collect_unread(&self.values, &self.path, &read, &mut unread);
+        unread
     }
 
     /// Where `key` is in the file, with dots: `rope_scaling.factor`.
@@ -255,6 +304,7 @@ impl Config {
             file: self.file.clone(),
             path: self.path_of(key),
             values: values.clone(),
+            read: self.read.clone(),
         }))
     }
 
@@ -290,6 +340,38 @@ impl Config {
     }
 }
 
+fn collect_unread(
+    values: &Map<String, Value>,
+    path: &str,
+    read: &BTreeSet<String>,
+    unread: &mut Vec<String>,
+) {
+    for (key, value) in values {
+        let harmless =
+            HARMLESS.contains(&key.as_str()) || key.contains("dropout") || key.ends_with("_pdrop");
+        if harmless || value.is_null() {
+            continue;
+        }
+        let own = match path {
+            "" => key.clone(),
+            path => format!("{path}.{key}"),
+        };
+        if !read.contains(&own) {
+            unread.push(shown_path(&own));
+        } else if let Value::Object(inner) = value {
+            // An object that was taken whole has no paths below it.
+            let below = format!("{own}.");
+            if read
+                .range(below.clone()..)
+                .next()
+                .is_some_and(|p| p.starts_with(&below))
+            {
+                collect_unread(inner, &own, read, unread);
+            }
+        }
+    }
+}
+
 /// A whole number from 0 that `usize` holds; a float counts when it has no fraction and is exact.
 pub(super) fn as_usize(value: &Value) -> Option<usize> {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
@@ -311,6 +393,11 @@ fn as_f32(value: &Value) -> Option<f32> {
             "-Infinity" => Some(f32::NEG_INFINITY),
             _ => None,
         },
+        // transformers 5 writes them as `{"__float__": "Infinity"}`.
+        Value::Object(tagged) if tagged.len() == 1 => tagged
+            .get("__float__")
+            .filter(|tag| tag.is_string())
+            .and_then(as_f32),
         _ => value.as_f64().map(|x| x as f32).filter(|x| x.is_finite()),
     }
 }

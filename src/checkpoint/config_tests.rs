@@ -142,6 +142,13 @@ fn reads_numbers_that_python_writes() {
     assert!(c.f32("nan").unwrap().is_nan());
     assert_eq!(c.str("text").unwrap(), "a \" NaN, Infinity");
     assert!(c.usize("low").is_err());
+    let tagged = r#"{"limit": [0.0, {"__float__": "Infinity"}], "other": {"__float__": 1}}"#;
+    let tagged = config(tagged);
+    assert_eq!(
+        tagged.f32_list("limit").unwrap().unwrap(),
+        [0.0, f32::INFINITY]
+    );
+    assert!(tagged.f32("other").is_err());
     for wrong in [
         r#"{"a": NaNs}"#,
         r#"{"a": --Infinity}"#,
@@ -194,6 +201,16 @@ fn opens_and_says_what_is_wrong_with_the_file() {
             "{wrong:.20}"
         );
     }
+}
+
+#[test]
+fn defaults_fill_what_is_absent_and_leave_null() {
+    let c = config(r#"{"a": 1, "b": null}"#)
+        .with_defaults(&serde_json::json!({"a": 7, "b": 8, "c": 0.5, "d": true}));
+    assert_eq!(c.usize("a").unwrap(), 1);
+    assert_eq!(c.usize_opt("b").unwrap(), None);
+    assert_eq!(c.f32("c").unwrap(), 0.5);
+    assert!(c.bool("d").unwrap());
 }
 
 proptest! {

@@ -33,6 +33,25 @@ pub enum CheckpointError {
         /// The file's name.
         name: &'static str,
     },
+    /// A directory that should hold a fine-tune lacks a file.
+    #[error(
+        "{place} has no {name}: the directory that `mlx_lm.lora` writes holds adapter_config.json and \
+        adapters.safetensors; check the path"
+    )]
+    NoAdapter {
+        /// The directory.
+        place: String,
+        /// The file's name.
+        name: &'static str,
+    },
+    /// A file could not be written.
+    #[error("cannot write {file}: {source}")]
+    Write {
+        /// The file, with its place.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A safetensors file is not well formed.
     #[error("{file}: {problem}")]
     Header {

@@ -121,6 +121,19 @@ impl Shards {
         Ok(Shards { shards, shard_of })
     }
 
+    /// Maps and checks one safetensors file `name`, which must be there, without looking for others.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] when it or its header is bad.
+    pub fn open_file(source: &Source, name: &str) -> Result<Shards> {
+        let shard = Shard::open(source, name.to_owned())?;
+        let tensors = shard.header.tensors.keys();
+        Ok(Shards {
+            shard_of: tensors.map(|tensor| (tensor.clone(), 0)).collect(),
+            shards: vec![shard],
+        })
+    }
+
     /// Every tensor's name, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.shard_of.keys().map(String::as_str)

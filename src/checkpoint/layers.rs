@@ -8,9 +8,11 @@ impl Cursor<'_> {
     /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
     pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
         let here = self.at(name);
+        let weight = here.matrix(&[out, inner])?;
         Ok(Linear {
-            weight: here.matrix(&[out, inner])?,
             bias: here.bias(&[out], bias)?,
+            adapter: here.linear_adapter([out, inner], &weight)?,
+            weight,
         })
     }
 
@@ -26,7 +28,10 @@ impl Cursor<'_> {
         inner: usize,
         bias: bool,
     ) -> LoadResult<[Linear; N]> {
-        let fused = self.linear(name, [outs.iter().sum(), inner], bias)?;
+        let all = outs
+            .iter()
+            .fold(0, |all: usize, out| all.saturating_add(*out));
+        let fused = self.linear(name, [all, inner], bias)?;
         let mut end = 0;
         let ranges = outs.map(|out| {
             end += out;
@@ -38,8 +43,14 @@ impl Cursor<'_> {
                 Some(bias) => Some(bias.slice_axis(0, start as i32, end as i32)?.contiguous()?),
                 None => None,
             };
-            let weight = fused.weight.rows(start, end)?;
-            parts.push(Linear { weight, bias });
+            let adapter = fused.adapter.as_ref();
+            parts.push(Linear {
+                weight: fused.weight.rows(start, end)?,
+                bias,
+                adapter: adapter
+                    .map(|adapter| adapter.columns(start as i32, end as i32))
+                    .transpose()?,
+            });
         }
         // As many parts as ranges.
         Ok(<[Linear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
@@ -55,19 +66,36 @@ impl Cursor<'_> {
     ) -> LoadResult<SwitchLinear> {
         let stacked = self.at("switch_mlp").at(name);
         if stacked.has("weight") || !self.index("experts", 0).at(name).has("weight") {
-            return Ok(SwitchLinear {
-                weight: stacked.matrix(&[n_experts, out, inner])?,
-                bias: stacked.bias(&[n_experts, out], bias)?,
-            });
+            return self
+                .at("switch_mlp")
+                .stacked(name, [n_experts, out, inner], bias);
         }
-        let one = |e| self.index("experts", e).linear(name, [out, inner], bias);
+        let place = |e| self.index("experts", e);
+        let one = |e| place(e).linear(name, [out, inner], bias);
         let singles = (0..n_experts).map(one).collect::<LoadResult<Vec<_>>>()?;
-        stack(&singles)
+        let adapter = stacked.experts_adapter([n_experts, out, inner], |e| place(e).at(name))?;
+        Ok(SwitchLinear {
+            adapter,
+            ..stack(&singles)?
+        })
+    }
+
+    /// The linear layers of all experts in one stack `name`, `[E, out, in]`.
+    pub fn stacked(&self, name: &str, shape: [usize; 3], bias: bool) -> LoadResult<SwitchLinear> {
+        let here = self.at(name);
+        Ok(SwitchLinear {
+            weight: here.matrix(&shape)?,
+            bias: here.bias(&shape[..2], bias)?,
+            adapter: here.stack_adapter(shape)?,
+        })
     }
 
     /// An embedding `name` of `vocab` rows of `d_model` features.
     pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
-        Ok(Embedding::new(self.at(name).matrix(&[vocab, d_model])?))
+        let here = self.at(name);
+        let table = here.matrix(&[vocab, d_model])?;
+        let adapter = here.embedding_adapter([vocab, d_model], &table)?;
+        Ok(Embedding::new(table).with_adapter(adapter))
     }
 
     /// A root-mean-square norm `name` over `d` features.
@@ -150,7 +178,7 @@ impl Cursor<'_> {
             gate_up.rows(d_ff, both)?,
             down.rows(0, d_model)?,
         ];
-        Ok(parts.map(|weight| SwitchLinear { weight, bias: None }))
+        Ok(parts.map(SwitchLinear::plain))
     }
 }
 
@@ -202,5 +230,6 @@ fn stack(singles: &[Linear]) -> LoadResult<SwitchLinear> {
     Ok(SwitchLinear {
         weight,
         bias: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+        adapter: None,
     })
 }

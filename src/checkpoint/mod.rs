@@ -9,15 +9,20 @@
 //! header describes; a file is read only from its [`Source`], by a plain file name; nothing is
 //! allocated in proportion to a number that a file merely claims.
 
+pub mod adapter;
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod finite;
 pub mod generation;
 pub mod index;
+pub mod plan;
 pub mod quantization;
 pub mod safetensors;
 pub mod weights;
+pub mod write;
 
+mod adapt;
 #[cfg(test)]
 mod fixture;
 mod foreign;
@@ -25,11 +30,13 @@ mod json;
 mod layers;
 mod map;
 
+pub use adapter::{Adapters, FineTune};
 pub use config::Config;
 pub use error::{CheckpointError, HeaderError, Result};
 pub use files::Source;
 pub use generation::GenerationConfig;
 pub use index::{Shards, Tensor};
+pub use plan::{Module, Plan};
 pub use quantization::{Quantization, Scheme};
 pub use safetensors::Dtype;
 pub use weights::{Cursor, LoadError, LoadResult, Rename, Weights, WeightsAs};

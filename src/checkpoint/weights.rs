@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::foreign::SCALE_INV;
 use super::index::Tensor;
+use super::plan::{Module, Plan};
 use super::quantization::Scheme;
-use super::{CheckpointError, Quantization, Shards};
+use super::{Adapters, CheckpointError, Quantization, Shards};
 use crate::mlx::{self, Array, Dtype, Quantized, dequantize};
 use crate::nn::Matrix;
 
@@ -65,6 +66,14 @@ pub enum LoadError {
         /// A few of their names.
         examples: String,
     },
+    /// A fine-tune does not fit the model.
+    #[error("{file}: {problem}; check that it was made from this model")]
+    Adapter {
+        /// The file of the fine-tune's tensors.
+        file: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
     /// The checkpoint is fine but asks for what is not supported.
     #[error("{0}")]
     Unsupported(String),
@@ -96,6 +105,15 @@ pub struct Weights<'a> {
     /// Stored names by the names that the model asks for.
     names: BTreeMap<String, String>,
     used: RefCell<BTreeSet<String>>,
+    pub(super) adapters: Option<&'a Adapters>,
+    /// A fine-tune's own names by the names that the model asks for.
+    pub(super) adapter_names: BTreeMap<String, String>,
+    pub(super) adapters_used: RefCell<BTreeSet<String>>,
+    /// Whether zeros that take no memory stand for what is stored.
+    dry: bool,
+    pub(super) modules: RefCell<Vec<Module>>,
+    /// Modules with a change whose matrix is not stored by itself.
+    pub(super) apart: RefCell<Vec<String>>,
     ignored: Box<dyn Fn(&str) -> bool>,
     text_only: bool,
     loaded: Cell<u64>,
@@ -120,12 +138,31 @@ impl<'a> Weights<'a> {
             weights_as,
             names: names.collect(),
             used: RefCell::default(),
+            adapters: None,
+            adapter_names: BTreeMap::new(),
+            adapters_used: RefCell::default(),
+            dry: false,
+            modules: RefCell::default(),
+            apart: RefCell::default(),
             ignored: Box::new(|_| false),
             text_only: false,
             loaded: Cell::new(0),
             resident: Cell::new(0),
             progress,
         }
+    }
+
+    /// Loads with a fine-tune over the checkpoint. To be called before the model renames tensors: its
+    /// rules hold for the fine-tune's names too.
+    pub fn adapt(&mut self, adapters: &'a Adapters) {
+        let names = adapters.tensors().names();
+        self.adapter_names = names.map(|name| (name.into(), name.into())).collect();
+        self.adapters = Some(adapters);
+    }
+
+    /// Checks names and shapes, but reads no data: what the model gets is zeros.
+    pub fn dry(&mut self) {
+        self.dry = true;
     }
 
     /// Says which tensors some converters leave in and this architecture never uses, by the names
@@ -150,14 +187,16 @@ impl<'a> Weights<'a> {
     /// Applies every rule to every name, in turn: how the layouts of other converters become the
     /// one that the model asks for. A tensor that already has the new name stays.
     pub fn rename(&mut self, rules: &[Rename]) {
-        let mut names = BTreeMap::new();
-        for (name, stored) in std::mem::take(&mut self.names) {
-            let renamed = rules
-                .iter()
-                .fold(name, |name, (from, to)| name.replacen(from, to, 1));
-            names.entry(renamed).or_insert(stored);
+        for names in [&mut self.names, &mut self.adapter_names] {
+            let mut renamed = BTreeMap::new();
+            for (name, stored) in std::mem::take(names) {
+                let name = rules
+                    .iter()
+                    .fold(name, |name, (from, to)| name.replacen(from, to, 1));
+                renamed.entry(name).or_insert(stored);
+            }
+            *names = renamed;
         }
-        self.names = names;
     }
 
     /// The top of the tree of names.
@@ -193,8 +232,9 @@ impl<'a> Weights<'a> {
     /// To be called when the model is complete.
     ///
     /// # Errors
-    /// If a tensor was left over.
-    pub fn finish(self) -> LoadResult<()> {
+    /// If a tensor was left over, the checkpoint's or the fine-tune's.
+    pub fn finish(&self) -> LoadResult<()> {
+        self.finish_adapters()?;
         let used = self.used.borrow();
         let left: Vec<&str> = self
             .names
@@ -211,6 +251,16 @@ impl<'a> Weights<'a> {
         })
     }
 
+    /// How the model's matrices are stored, after it was loaded.
+    pub fn into_plan(self) -> Plan {
+        Plan {
+            modules: self.modules.into_inner(),
+            apart: self.apart.into_inner(),
+            names: self.names,
+            adapter_names: self.adapter_names,
+        }
+    }
+
     fn tensor(&self, name: &str) -> LoadResult<Tensor<'_>> {
         let stored = self.names.get(name);
         let Some(tensor) = stored.and_then(|stored| self.shards.get(stored)) else {
@@ -224,7 +274,7 @@ impl<'a> Weights<'a> {
                 .set(self.loaded.get() + tensor.bytes.len() as u64);
             (self.progress)(self.loaded.get(), self.shards.total_bytes());
         }
-        Ok(tensor)
+        Ok(self.replaced(name, tensor.shape)?.unwrap_or(tensor))
     }
 
     /// Up to three names that share the longest ending or beginning with the missing one.
@@ -250,7 +300,7 @@ impl<'a> Weights<'a> {
 /// A place in the tree of names, such as `model.layers.3.mlp`.
 #[derive(Clone)]
 pub struct Cursor<'w> {
-    weights: &'w Weights<'w>,
+    pub(super) weights: &'w Weights<'w>,
     path: String,
 }
 
@@ -278,7 +328,7 @@ impl Cursor<'_> {
         self.weights.has(&self.name(name))
     }
 
-    fn name(&self, last: &str) -> String {
+    pub(super) fn name(&self, last: &str) -> String {
         match self.path.as_str() {
             "" => last.to_string(),
             path => format!("{path}.{last}"),
@@ -346,7 +396,10 @@ impl Cursor<'_> {
     }
 
     /// Evaluates and counts what the model will hold.
-    fn keep(&self, arrays: &[&Array]) -> LoadResult<()> {
+    pub(super) fn keep(&self, arrays: &[&Array]) -> LoadResult<()> {
+        if self.weights.dry {
+            return Ok(());
+        }
         mlx::eval(arrays)?;
         let bytes: usize = arrays.iter().map(|array| array.nbytes()).sum();
         let resident = &self.weights.resident;
@@ -365,16 +418,29 @@ impl Cursor<'_> {
                 expected: expected.to_vec(),
             });
         }
-        let Some(dtype) = tensor.dtype.array_dtype() else {
-            return Err(LoadError::Type {
-                name,
-                found: tensor.dtype.name(),
-                expected: "F32, F16, BF16, F8_E4M3, U32 or U8",
-            });
+        let (dtype, shape) = tensor.array_type()?;
+        Ok(match self.weights.dry {
+            true => Array::zeros(&shape, dtype)?,
+            false => Array::from_bytes(tensor.bytes, &shape, dtype)?,
+        })
+    }
+
+    /// Notes how the matrix here is stored.
+    fn note(&self, shape: &[usize], scheme: Option<Scheme>) {
+        let name = |last| self.stored(last).map(|tensor| tensor.name.to_owned());
+        let Some(weight) = name("weight") else {
+            return;
         };
-        // A validated header has dimensions that fit.
-        let shape: Vec<i32> = tensor.shape.iter().map(|&d| d as i32).collect();
-        Ok(Array::from_bytes(tensor.bytes, &shape, dtype)?)
+        let packed = |last| scheme.and_then(|_| name(last));
+        self.weights.modules.borrow_mut().push(Module {
+            path: self.path.clone(),
+            shape: shape.to_vec(),
+            scheme,
+            weight,
+            scales: packed("scales"),
+            biases: packed("biases"),
+            adapter: None,
+        });
     }
 
     /// The shape of a tensor here; none where there is no such tensor.
@@ -398,10 +464,12 @@ impl Cursor<'_> {
 
     /// A weight matrix here that is not packed, or is not kept so.
     pub(super) fn dense(&self, shape: &[usize]) -> LoadResult<Array> {
-        match self.has(SCALE_INV) {
-            true => self.block_scaled(shape),
-            false => self.tensor("weight", shape),
+        if self.has(SCALE_INV) {
+            return self.block_scaled(shape);
         }
+        let weight = self.tensor("weight", shape)?;
+        self.note(shape, None);
+        Ok(weight)
     }
 
     /// A packed matrix `[.., out, in]` here, as it is stored.
@@ -421,6 +489,7 @@ impl Cursor<'_> {
             true => Some(self.raw("biases", Some(&groups))?),
             false => None,
         };
+        self.note(shape, Some(scheme));
         Ok(Quantized {
             weight,
             scales,
@@ -446,9 +515,17 @@ impl Cursor<'_> {
         let named = [Some(self.path.as_str()), stored]
             .into_iter()
             .flatten()
-            .find_map(|path| quantization.override_for(path).flatten());
-        if let Some(scheme) = named {
-            return Ok(scheme);
+            .find_map(|path| quantization.override_for(path));
+        match named {
+            Some(Some(scheme)) => return Ok(scheme),
+            Some(None) => {
+                return Err(LoadError::Unsupported(format!(
+                    "{}: config.json says that it is not quantized (false), but it has `scales`; \
+                     check that config.json belongs to these weights",
+                    self.path
+                )));
+            }
+            None => {}
         }
         let last = |name| Some(*self.shape_of(name)?.last()?);
         let (words, groups) = (last("weight").unwrap_or(0), last("scales").unwrap_or(0));
@@ -463,9 +540,33 @@ impl Cursor<'_> {
     }
 }
 
+impl Tensor<'_> {
+    /// The type and the shape of an array that holds it.
+    fn array_type(&self) -> LoadResult<(Dtype, Vec<i32>)> {
+        let Some(dtype) = self.dtype.array_dtype() else {
+            return Err(LoadError::Type {
+                name: self.name.into(),
+                found: self.dtype.name(),
+                expected: "F32, F16, BF16, F8_E4M3, U32 or U8",
+            });
+        };
+        // A validated header has dimensions that fit.
+        Ok((dtype, self.shape.iter().map(|&d| d as i32).collect()))
+    }
+
+    /// A copy of it as an array; 8-bit floats as their codes.
+    ///
+    /// # Errors
+    /// If MLX has no such type.
+    pub fn array(&self) -> LoadResult<Array> {
+        let (dtype, shape) = self.array_type()?;
+        Ok(Array::from_bytes(self.bytes, &shape, dtype)?)
+    }
+}
+
 impl super::Dtype {
     /// The element type of an array that holds such a tensor, if MLX has one.
-    fn array_dtype(self) -> Option<Dtype> {
+    pub(super) fn array_dtype(self) -> Option<Dtype> {
         use super::Dtype as Stored;
         Some(match self {
             Stored::Bool => Dtype::Bool,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use crate::checkpoint::Source;
 use crate::engine::WeightsMode;
 use crate::mlx::{Device, Dtype};
 
@@ -33,6 +34,15 @@ pub enum Command {
     /// Serve an OpenAI-compatible API over HTTP
     #[command(after_help = exit::TABLE)]
     Serve(Serve),
+    /// Measure how well a model foretells a text
+    #[command(after_help = exit::TABLE)]
+    Perplexity(Perplexity),
+    /// Merge a fine-tune into its model: write a checkpoint that needs no adapter
+    #[command(after_help = exit::TABLE)]
+    Fuse(Fuse),
+    /// Check a model's files: settings, names and shapes, and every number for NaN and infinity
+    #[command(after_help = exit::TABLE)]
+    Check(Check),
 }
 
 /// Arguments of `run`.
@@ -106,10 +116,70 @@ pub struct Serve {
     pub model: Model,
 }
 
-/// Which model, and how it is loaded.
+/// Arguments of `perplexity`.
+#[derive(Debug, clap::Args)]
+pub struct Perplexity {
+    /// The text, in UTF-8. Of a file `*.jsonl` each line is an object with a `text`, and each text
+    /// ends with the end-of-sequence token, as in mlx-lm
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokens of a sequence: the text is cut into such, and what is left over is not used
+    #[arg(long, default_value_t = 512, value_name = "TOKENS", value_parser = at_least::<2>)]
+    pub sequence_length: usize,
+    /// Sequences, from the text's beginning [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub num_samples: Option<usize>,
+    /// Sequences that are computed at a time
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = at_least::<1>)]
+    pub batch_size: usize,
+    /// Tokens of each sequence that are computed in one go
+    #[arg(long, default_value_t = 512, value_name = "TOKENS", value_parser = at_least::<1>)]
+    pub prefill_step_size: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub load: Load,
+}
+
+/// Arguments of `fuse`.
+#[derive(Debug, clap::Args)]
+pub struct Fuse {
+    /// The directory to write to; new or empty
+    #[arg(long, value_name = "DIR")]
+    pub save_path: PathBuf,
+    /// Leave nothing packed; otherwise changed matrices are packed again as they were
+    #[arg(long)]
+    pub dequantize: bool,
+    /// What to compute on
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub files: Files,
+}
+
+/// Arguments of `check`. Ends with code 1 if a number is not finite.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub files: Files,
+}
+
+/// Reads a count of `LEAST` or more.
+fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n >= LEAST => Ok(n),
+        _ => Err(format!("expected a whole number, {LEAST} or more")),
+    }
+}
+
+/// Which model, and which fine-tune of it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
-pub struct Model {
+pub struct Files {
     /// A directory with config.json, *.safetensors and tokenizer.json, or `builtin:tiny`
     #[arg(
         long,
@@ -118,12 +188,34 @@ pub struct Model {
         value_name = "DIR"
     )]
     pub model: String,
+    /// A directory with adapter_config.json and adapters.safetensors, as mlx-lm writes them: a
+    /// fine-tune of the model, LoRA, DoRA or full
+    #[arg(long, value_name = "DIR")]
+    pub adapter_path: Option<PathBuf>,
+}
+
+/// Which model, and how its weights are loaded.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct Load {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub files: Files,
     /// What to compute on
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
     /// What becomes of the weights in memory
     #[arg(long, value_enum, default_value_t = WeightsChoice::Auto)]
     pub weights: WeightsChoice,
+}
+
+/// Which model, and how it is loaded and run.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct Model {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub load: Load,
     /// Tokens of prompt and answer together; the model's own limit if not given
     #[arg(long, value_name = "TOKENS")]
     pub context_length: Option<usize>,
@@ -215,7 +307,12 @@ impl WeightsChoice {
     }
 }
 
-impl Model {
+impl Files {
+    /// The fine-tune's place, if one is given.
+    pub fn adapters(&self) -> Option<Source> {
+        self.adapter_path.clone().map(Source::Directory)
+    }
+
     /// The directory's path, for what is not built in.
     pub fn directory(&self) -> PathBuf {
         PathBuf::from(&self.model)

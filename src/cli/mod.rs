@@ -5,8 +5,11 @@
 mod args;
 mod ask;
 mod chat;
+mod check;
 mod exit;
+mod fuse;
 mod model;
+mod perplexity;
 mod run;
 mod serve;
 
@@ -29,6 +32,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
+        Command::Fuse(args) => fuse::run(args),
+        Command::Check(args) => check::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Answer, Model};
+use super::args::{Answer, Files, Load, Model};
 use super::{Done, Failure};
 use crate::builtin;
-use crate::checkpoint::{GenerationConfig, Source};
+use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
 use crate::engine::{Engine, Options};
 use crate::sample::Params;
 use crate::text::Text;
@@ -28,9 +28,8 @@ pub fn open(
     queue_limit: usize,
     max_running: usize,
 ) -> Done<Opened> {
-    let (source, own_name) = find(args)?;
-    let text = Text::open(|file| source.read(file))
-        .map_err(|e| Failure::Model(format!("{}: {e}", source.label())))?;
+    let (source, own_name) = find(&args.load.files)?;
+    let text = open_text(&source)?;
     if args.prefill_step_size == 0 {
         return Err(Failure::Usage(
             "--prefill-step-size must be at least 1".into(),
@@ -39,25 +38,15 @@ pub fn open(
     let options = Options {
         id: name.unwrap_or(own_name),
         eos_ids: text.tokenizer().eos_token_id().into_iter().collect(),
-        device: args.device.device(),
-        weights: args.weights.mode(),
         prefill_chunk: args.prefill_step_size,
         context_length: args.context_length,
         queue_limit,
         max_running,
+        ..options(&args.load)
     };
-    let bar = progress_bar();
-    let report = {
-        let bar = bar.clone();
-        move |done: u64, total: u64| {
-            bar.set_length(total);
-            bar.set_position(done);
-        }
-    };
-    let engine = Engine::start(source.clone(), options, report);
-    bar.finish_and_clear();
-    let engine =
-        engine.map_err(|e| Failure::Model(format!("cannot load {}: {e}", source.label())))?;
+    let engine = loading(&source, |report| {
+        Engine::start(source.clone(), options, report)
+    })?;
     check_vocabulary(&engine, &text)?;
     if engine.handle.facts().text_only {
         let id = &engine.handle.facts().id;
@@ -66,8 +55,43 @@ pub fn open(
     Ok(Opened { engine, text })
 }
 
+/// The tokenizer and chat template of the model at `source`.
+pub fn open_text(source: &Source) -> Done<Text> {
+    Text::open(|file| source.read(file))
+        .map_err(|e| Failure::Model(format!("{}: {e}", source.label())))
+}
+
+/// How the weights are loaded; all else at its defaults.
+pub fn options(args: &Load) -> Options {
+    Options {
+        device: args.device.device(),
+        weights: args.weights.mode(),
+        adapters: args.files.adapters(),
+        ..Options::default()
+    }
+}
+
+/// Calls `load` with what shows its progress on a terminal, and says of a failure what it was that
+/// could not be loaded.
+pub fn loading<T>(
+    source: &Source,
+    load: impl FnOnce(Box<dyn Fn(u64, u64) + Send>) -> LoadResult<T>,
+) -> Done<T> {
+    let bar = progress_bar();
+    let shown = bar.clone();
+    let loaded = load(Box::new(move |done, total| {
+        shown.set_length(total);
+        shown.set_position(done);
+    }));
+    bar.finish_and_clear();
+    loaded.map_err(|e| match e {
+        LoadError::Checkpoint(e @ CheckpointError::Write { .. }) => Failure::Work(e.to_string()),
+        e => Failure::Model(format!("cannot load {}: {e}", source.label())),
+    })
+}
+
 /// The place of the model's files, and its name.
-fn find(args: &Model) -> Done<(Source, String)> {
+pub fn find(args: &Files) -> Done<(Source, String)> {
     if let Some(name) = args.model.strip_prefix("builtin:") {
         let source = builtin::source(name).ok_or_else(|| {
             let known = match builtin::source("tiny") {

@@ -1,10 +1,16 @@
 //! One thread owns every array; the rest of the program talks to it through a [`Handle`].
 
+mod check;
+mod fuse;
 mod handle;
+mod perplexity;
 mod request;
 mod sequence;
 mod thread;
 
+pub use check::{Checked, Fault, check};
+pub use fuse::{Fused, fuse};
 pub use handle::{Command, Facts, Handle, Inbox, Submission, SubmitError};
+pub use perplexity::{Perplexity, Scorer};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
 pub use thread::{Engine, Options, WeightsMode};

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::handle::{Command, Facts, Handle, Inbox, Submission};
 use super::sequence::{Progress, Sequence};
 use crate::cache::Batch;
-use crate::checkpoint::{GenerationConfig, LoadError, Source, WeightsAs};
+use crate::checkpoint::{Adapters, GenerationConfig, LoadError, Source, WeightsAs};
 use crate::mlx::{self, Device, Dtype, Runtime, clear_cache};
 use crate::models::{self, Loaded, Model};
 
@@ -39,6 +39,8 @@ pub struct Options {
     pub device: Option<Device>,
     /// What becomes of the weights.
     pub weights: WeightsMode,
+    /// The directory of a fine-tune (`adapters.safetensors`), if there is one.
+    pub adapters: Option<Source>,
     /// Tokens of a prompt that are computed in one go.
     pub prefill_chunk: usize,
     /// Tokens of prompt and answer together; the model's own limit if not given.
@@ -56,12 +58,39 @@ impl Default for Options {
             eos_ids: Vec::new(),
             device: None,
             weights: WeightsMode::default(),
+            adapters: None,
             prefill_chunk: 512,
             context_length: None,
             queue_limit: 64,
             max_running: 4,
         }
     }
+}
+
+impl WeightsMode {
+    fn on(self, device: Device) -> WeightsAs {
+        match self {
+            WeightsMode::Keep => WeightsAs::Stored,
+            WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
+            // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
+            WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
+            WeightsMode::Auto => WeightsAs::Stored,
+        }
+    }
+}
+
+/// Binds this thread to the device and loads the model, as `options` say.
+pub(super) fn load(
+    source: &Source,
+    options: &Options,
+    progress: &dyn Fn(u64, u64),
+) -> Result<(Runtime, Loaded), LoadError> {
+    let device = options.device.unwrap_or_else(Device::best);
+    let runtime = Runtime::enter(device)?;
+    let adapters = options.adapters.as_ref().map(Adapters::open).transpose()?;
+    let weights_as = options.weights.on(device);
+    let loaded = models::load_adapted(source, adapters.as_ref(), weights_as, progress)?;
+    Ok((runtime, loaded))
 }
 
 /// The context length for a model whose configuration names none.
@@ -167,27 +196,19 @@ impl EngineThread {
         progress: &dyn Fn(u64, u64),
     ) -> Result<(Self, Handle), LoadError> {
         let started = Instant::now();
-        let device = options.device.unwrap_or_else(Device::best);
-        let runtime = Runtime::enter(device)?;
-        let weights_as = match options.weights {
-            WeightsMode::Keep => WeightsAs::Stored,
-            WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
-            // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
-            WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
-            WeightsMode::Auto => WeightsAs::Stored,
-        };
+        let (runtime, loaded) = load(source, options, progress)?;
         let Loaded {
             model,
             model_type,
             mut generation,
             text_only,
-        } = models::load(source, weights_as, progress)?;
+        } = loaded;
         for id in &options.eos_ids {
             if !generation.eos_token_id.contains(id) {
                 generation.eos_token_id.push(*id);
             }
         }
-        if device == Device::Gpu {
+        if runtime.device() == Device::Gpu {
             warm_up(model.as_ref())?;
         }
         let facts = model.facts();

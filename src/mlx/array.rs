@@ -223,6 +223,16 @@ impl Array {
         Ok(values)
     }
 
+    /// Computes the array and copies its elements' bytes out, in row-major order and the machine's
+    /// byte order, whatever their type. Blocks.
+    ///
+    /// # Errors
+    /// If the computation fails.
+    #[track_caller]
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.reshape(&[-1])?.view(Dtype::Uint8)?.to_vec::<u8>()
+    }
+
     /// Computes the array. Blocks. After an error the array's content is undefined: drop it.
     #[track_caller]
     pub fn eval(&self) -> Result<()> {

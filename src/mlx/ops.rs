@@ -62,6 +62,8 @@ unary! {
     tanh = "tanh" mlx_tanh;
     /// Each element times itself.
     square = "square" mlx_square;
+    /// The square root of each element.
+    sqrt = "sqrt" mlx_sqrt;
     /// One over the square root of each element.
     rsqrt = "rsqrt" mlx_rsqrt;
     /// Each element with its sign changed.

@@ -103,6 +103,15 @@ impl Quantized {
         self.biases.as_ref().map_or(none(), Array::raw)
     }
 
+    /// The type that its weights unpack to: that of the scales, or bfloat16 where scales are no
+    /// numbers of their own.
+    pub fn dtype(&self) -> Dtype {
+        match self.biases {
+            Some(_) => self.scales.dtype(),
+            None => Dtype::Bfloat16,
+        }
+    }
+
     /// The bytes of all its parts.
     pub fn nbytes(&self) -> usize {
         let biases = self.biases.as_ref().map_or(0, Array::nbytes);

@@ -34,6 +34,8 @@ pub(super) struct Decoder<B> {
     pub lm_head: Option<Linear>,
     /// The logits are multiplied by it.
     pub logit_scale: Option<f32>,
+    /// The logits are divided by it.
+    pub logit_divisor: Option<f32>,
     /// Logits l become `c * tanh(l / c)`.
     pub logit_softcap: Option<f32>,
     pub facts: ModelFacts,
@@ -87,6 +89,7 @@ impl<B: Block> Decoder<B> {
                 None => None,
             },
             logit_scale: None,
+            logit_divisor: None,
             logit_softcap: None,
             facts: ModelFacts::new(config, vocab)?,
         };
@@ -124,6 +127,9 @@ impl<B: Block> Model for Decoder<B> {
         };
         if let Some(scale) = self.logit_scale {
             logits = logits.scale(scale)?;
+        }
+        if let Some(divisor) = self.logit_divisor {
+            logits = logits.divide(&logits.scalar_like(divisor)?)?;
         }
         match self.logit_softcap {
             Some(cap) => logits.scale(1.0 / cap)?.tanh()?.scale(cap),

@@ -62,7 +62,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     };
     let rope = Rope::load(config, rope)?;
     let mscale = mscale(config)?;
-    let further = further_layers(config)?;
+    let further = further_layers(config, 0)?;
     weights.ignoring(move |name| {
         // mlx-lm leaves out layer 61 whatever their number.
         name.contains("rotary_emb.inv_freq")

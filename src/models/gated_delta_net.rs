@@ -146,7 +146,7 @@ fn unmixed(shape: Shape, qkvz: &Linear, ba: &Linear) -> Result<[Linear; 4]> {
     } = shape;
     let per_key = n_v_heads / n_k_heads;
     let part = |mixed: &Linear, ranges: &[(usize, usize)]| {
-        let weight = mixed.weight.map(|rows| {
+        let unmix = |rows: &Array| {
             let by_head = rows.unflatten(0, &[n_k_heads as i32, -1])?; // [Hk, rows, d_model]
             let ranges = ranges.iter().map(|&(start, end)| {
                 let range = by_head.slice_axis(1, start as i32, end as i32)?;
@@ -156,8 +156,13 @@ fn unmixed(shape: Shape, qkvz: &Linear, ba: &Linear) -> Result<[Linear; 4]> {
             let rows = Array::concatenate(&ranges.iter().collect::<Vec<_>>(), 0)?.contiguous()?;
             rows.eval()?;
             Ok(rows)
-        })?;
-        Ok(Linear { weight, bias: None })
+        };
+        let adapter = mixed.adapter.as_ref();
+        Ok(Linear {
+            weight: mixed.weight.map(unmix)?,
+            bias: None,
+            adapter: adapter.map(|a| a.map_rows(unmix)).transpose()?,
+        })
     };
     let (v, z) = (2 * d_k, 2 * d_k + per_key * d_v);
     Ok([

@@ -12,7 +12,7 @@ use crate::nn::{Attention, AttentionShape, Rope};
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     let tied = config.bool("tie_word_embeddings")? && !weights.has("lm_head.weight");
-    let further = further_layers(config)?;
+    let further = further_layers(config, 1)?;
     weights.ignoring(move |name| layer_of(name).is_some_and(|i| further.contains(&i)));
     positive(config, "num_key_value_heads")?;
     let shape = AttentionShape {

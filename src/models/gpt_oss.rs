@@ -163,16 +163,10 @@ fn experts(w: &Cursor, shape: ExpertShape) -> LoadResult<SwitchGlu> {
         d_ff,
     } = shape;
     if w.at("gate_proj").has("weight") {
-        let stacked = |name, out, inner| -> LoadResult<SwitchLinear> {
-            Ok(SwitchLinear {
-                weight: w.at(name).matrix(&[e, out, inner])?,
-                bias: Some(w.at(name).tensor("bias", &[e, out])?),
-            })
-        };
         return Ok(SwitchGlu {
-            gate_proj: stacked("gate_proj", d_ff, d_model)?,
-            up_proj: stacked("up_proj", d_ff, d_model)?,
-            down_proj: stacked("down_proj", d_model, d_ff)?,
+            gate_proj: w.stacked("gate_proj", [e, d_ff, d_model], true)?,
+            up_proj: w.stacked("up_proj", [e, d_ff, d_model], true)?,
+            down_proj: w.stacked("down_proj", [e, d_model, d_ff], true)?,
             activation: Activation::SwigluOai,
         });
     }
@@ -188,18 +182,20 @@ fn experts(w: &Cursor, shape: ExpertShape) -> LoadResult<SwitchGlu> {
     };
     let gate_up = matrix("gate_up_proj", 2 * d_ff, d_model)?;
     let gate_up_bias = w.tensor("gate_up_proj_bias", &[e, 2 * d_ff])?;
-    let every_other = |first| -> LoadResult<SwitchLinear> {
+    let every_other = |name, first| -> LoadResult<SwitchLinear> {
         Ok(SwitchLinear {
             weight: gate_up.map(|part| own(&part.slice_step(1, first, 2)?))?,
             bias: Some(own(&gate_up_bias.slice_step(1, first, 2)?)?),
+            adapter: w.at(name).stack_adapter([e, d_ff, d_model])?,
         })
     };
     Ok(SwitchGlu {
-        gate_proj: every_other(0)?,
-        up_proj: every_other(1)?,
+        gate_proj: every_other("gate_proj", 0)?,
+        up_proj: every_other("up_proj", 1)?,
         down_proj: SwitchLinear {
             weight: matrix("down_proj", d_model, d_ff)?,
             bias: Some(w.tensor("down_proj_bias", &[e, d_model])?),
+            adapter: w.at("down_proj").stack_adapter([e, d_model, d_ff])?,
         },
         activation: Activation::SwigluOai,
     })

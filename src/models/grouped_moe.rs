@@ -11,14 +11,18 @@ use crate::nn::{
     Attention, ExpertShape, GatedMlp, GroupRouting, Linear, Mla, RmsNorm, SwitchGlu, weighted_sum,
 };
 
-/// The layers for further tokens: behind the last, as many as `num_nextn_predict_layers` says, else 1.
-pub(super) fn further_layers(config: &Config) -> LoadResult<std::ops::Range<usize>> {
+/// The layers for further tokens: behind the last, as many as `num_nextn_predict_layers` says, else
+/// `default`.
+pub(super) fn further_layers(
+    config: &Config,
+    default: usize,
+) -> LoadResult<std::ops::Range<usize>> {
     let n_layers = positive(config, "num_hidden_layers")?;
     let key = match config.value("num_mtp_layers") {
         Some(_) => "num_mtp_layers",
         None => "num_nextn_predict_layers",
     };
-    let further = config.usize_or(key, 1)?;
+    let further = config.usize_or(key, default)?;
     Ok(n_layers..n_layers.saturating_add(further))
 }
 
@@ -44,7 +48,7 @@ pub(super) enum SelfAttention {
 
 enum FeedForward {
     Dense(GatedMlp),
-    Sparse(Moe),
+    Sparse(Box<Moe>),
 }
 
 impl Layer {
@@ -61,7 +65,7 @@ impl Layer {
         let eps = config.f32("rms_norm_eps")?;
         let mlp = w.at("mlp");
         let mlp = if sparse && config.value("n_routed_experts").is_some() {
-            FeedForward::Sparse(Moe::load(config, &mlp)?)
+            FeedForward::Sparse(Box::new(Moe::load(config, &mlp)?))
         } else {
             let d_ff = positive(config, "intermediate_size")?;
             FeedForward::Dense(GatedMlp::load(&mlp, d_model, d_ff, false)?)
@@ -151,7 +155,8 @@ impl Moe {
     }
 }
 
-fn routing(config: &Config, n_experts: usize) -> LoadResult<GroupRouting> {
+/// How `num_experts_per_tok`, `n_group`, `topk_group` and the rest choose among the experts.
+pub(super) fn routing(config: &Config, n_experts: usize) -> LoadResult<GroupRouting> {
     only(config, "topk_method", "noaux_tc")?;
     only(config, "scoring_func", "sigmoid")?;
     let top_k = positive(config, "num_experts_per_tok")?;

@@ -98,6 +98,8 @@ pub(super) struct Layer {
     mlp: GatedMlp,
     /// How many positions a query sees; all where there is none.
     window: Option<usize>,
+    /// What joins the residual stream is multiplied by it.
+    pub residual_scale: Option<f32>,
 }
 
 impl Layer {
@@ -111,14 +113,37 @@ impl Layer {
     ) -> LoadResult<Self> {
         let d_model = positive(config, "hidden_size")?;
         let d_ff = positive(config, "intermediate_size")?;
+        let mlp = GatedMlp::load(&w.at("mlp"), d_model, d_ff, mlp_bias)?;
+        Self::around(config, w, self_attn, mlp, window)
+    }
+
+    /// Norms under `w`, around an attention and a feed-forward layer.
+    pub fn around(
+        config: &Config,
+        w: &Cursor,
+        self_attn: Attention,
+        mlp: GatedMlp,
+        window: Option<usize>,
+    ) -> LoadResult<Self> {
+        let d_model = positive(config, "hidden_size")?;
         let eps = config.f32("rms_norm_eps")?;
         Ok(Self {
             input_layernorm: w.rms_norm("input_layernorm", d_model, eps)?,
             self_attn,
             post_attention_layernorm: w.rms_norm("post_attention_layernorm", d_model, eps)?,
-            mlp: GatedMlp::load(&w.at("mlp"), d_model, d_ff, mlp_bias)?,
+            mlp,
             window,
+            residual_scale: None,
         })
+    }
+}
+
+impl Layer {
+    fn joined(&self, h: &Array, mut more: Array) -> Result<Array> {
+        if let Some(scale) = self.residual_scale {
+            more = more.scale(scale)?;
+        }
+        h.add(&more)
     }
 }
 
@@ -127,11 +152,11 @@ impl Block for Layer {
         let attended = self
             .self_attn
             .forward(&self.input_layernorm.forward(h)?, batch, cache)?;
-        let h = h.add(&attended)?;
+        let h = self.joined(h, attended)?;
         let fed = self
             .mlp
             .forward(&self.post_attention_layernorm.forward(&h)?)?;
-        h.add(&fed)
+        self.joined(&h, fed)
     }
 
     fn cache(&self) -> LayerCache {

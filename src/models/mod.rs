@@ -1,34 +1,48 @@
 //! The architectures, one a file, and the table that names them.
 
+mod cohere2;
 mod decoder;
 mod deepseek_v3;
 mod ernie4_5;
+mod exaone4;
 mod gated_attention;
 mod gated_delta_net;
+mod glm4;
 mod glm4_moe;
 mod gpt_oss;
+mod granite;
 mod granitemoe;
+mod granitemoehybrid;
 mod grouped_moe;
 mod hunyuan_v1_dense;
 mod hybrid;
+mod lfm2;
 mod llama;
+mod mamba2;
 mod ministral3;
 mod mistral3;
 mod mixtral;
+mod nemotron_h;
+mod olmo2;
+mod olmo3;
 mod olmoe;
+mod phi3;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
 mod qwen3_next;
+mod qwen3_vl;
+mod relu2;
 mod seed_oss;
 mod smollm3;
+mod starcoder2;
 
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
-    CheckpointError, Config, GenerationConfig, LoadError, LoadResult, Quantization, Shards, Source,
-    Weights, WeightsAs,
+    Adapters, CheckpointError, Config, GenerationConfig, LoadError, LoadResult, Plan, Quantization,
+    Shards, Source, Weights, WeightsAs,
 };
 use crate::mlx::{Array, Result};
 use crate::nn::AttentionShape;
@@ -95,25 +109,38 @@ macro_rules! architectures {
 }
 
 static ARCHITECTURES: &[Architecture] = architectures! {
+    cohere2: "cohere2";
     deepseek_v3: "deepseek_v3", "joyai_llm_flash", "kimi_k2";
     ernie4_5: "ernie4_5";
+    exaone4: "exaone4";
+    glm4: "glm4";
     glm4_moe: "glm4_moe";
     gpt_oss: "gpt_oss";
+    granite: "granite";
     granitemoe: "granitemoe";
+    granitemoehybrid: "granitemoehybrid";
     hunyuan_v1_dense: "hunyuan_v1_dense";
+    lfm2: "lfm2";
     llama: "iquestcoder", "llama", "mistral", "xverse";
+    mamba2: "mamba2";
     ministral3: "ministral3";
     mistral3: "llava", "mistral3";
     mixtral: "mixtral";
+    nemotron_h: "nemotron_h";
+    olmo2: "olmo2";
+    olmo3: "olmo3";
     olmoe: "olmoe";
+    phi3: "phi3";
     qwen2: "qwen2";
     qwen2_moe: "qwen2_moe";
     qwen3: "qwen3";
     qwen3_5: "qwen3_5", "qwen3_5_moe";
-    qwen3_next: "qwen3_next";
     qwen3_moe: "qwen3_moe";
+    qwen3_next: "qwen3_next";
+    qwen3_vl: "qwen3_vl", "qwen3_vl_moe";
     seed_oss: "seed_oss";
     smollm3: "smollm3";
+    starcoder2: "starcoder2";
 };
 
 /// All architectures that can be loaded: the file, and the `model_type`s.
@@ -143,35 +170,96 @@ pub fn load(
     weights_as: WeightsAs,
     progress: &dyn Fn(u64, u64),
 ) -> LoadResult<Loaded> {
-    let config = Config::open(source)?;
-    let model_type = config.model_type()?.to_string();
-    let named = |a: &&Architecture| a.names.contains(&model_type.as_str());
-    let Some(architecture) = ARCHITECTURES.iter().find(named) else {
-        let known: Vec<&str> = architectures()
-            .flat_map(|(_, names)| names)
-            .copied()
-            .collect();
-        let known = known.join(", ");
-        return Err(LoadError::Unsupported(format!(
-            "{}: the architecture (model_type) {model_type:?} is not supported; known are {known}",
-            config.file()
-        )));
-    };
-    let generation = GenerationConfig::open(source, &config)?;
-    let quantization = Quantization::new(&config)?;
-    let shards = Shards::open(source)?;
-    let mut weights = Weights::new(&shards, quantization.as_ref(), weights_as, progress);
-    let model = (architecture.load)(&config, &mut weights)?;
-    let text_only = weights.text_only();
-    weights.finish()?;
+    load_adapted(source, None, weights_as, progress)
+}
+
+/// Loads the model at `source` with a fine-tune over it.
+///
+/// # Errors
+/// As [`load`]; also if the fine-tune does not fit the model.
+pub fn load_adapted(
+    source: &Source,
+    adapters: Option<&Adapters>,
+    weights_as: WeightsAs,
+    progress: &dyn Fn(u64, u64),
+) -> LoadResult<Loaded> {
+    let files = Files::open(source)?;
+    let generation = GenerationConfig::open(source, &files.config)?;
+    let quantization = files.quantization.as_ref();
+    let mut weights = Weights::new(&files.shards, quantization, weights_as, progress);
+    let model = files.build(&mut weights, adapters)?;
+    let unread = files.config.unread();
+    if !unread.is_empty() {
+        let (file, keys) = (files.config.file(), unread.join(", "));
+        tracing::info!("{file} has settings that nothing here reads: {keys}");
+    }
     Ok(Loaded {
         model,
-        model_type,
+        model_type: files.config.model_type()?.to_string(),
         generation,
-        text_only,
+        text_only: weights.text_only(),
     })
 }
 
+/// How the matrices of the model at `source` are stored, and what a fine-tune changes of them.
+/// Checks all names and shapes, as [`load_adapted`] does, but reads none of the model's data.
+///
+/// # Errors
+/// As [`load_adapted`].
+pub fn plan(source: &Source, adapters: Option<&Adapters>) -> LoadResult<Plan> {
+    let files = Files::open(source)?;
+    let quantization = files.quantization.as_ref();
+    let mut weights = Weights::new(&files.shards, quantization, WeightsAs::Stored, &|_, _| {});
+    weights.dry();
+    files.build(&mut weights, adapters)?;
+    Ok(weights.into_plan())
+}
+
+/// A model's files, and what knows how to read them.
+struct Files {
+    config: Config,
+    quantization: Option<Quantization>,
+    shards: Shards,
+    load: Load,
+}
+
+impl Files {
+    fn open(source: &Source) -> LoadResult<Self> {
+        let config = Config::open(source)?;
+        let model_type = config.model_type()?;
+        let named = |a: &&Architecture| a.names.contains(&model_type);
+        let Some(architecture) = ARCHITECTURES.iter().find(named) else {
+            let names = architectures().flat_map(|(_, names)| names);
+            let known = names.copied().collect::<Vec<_>>().join(", ");
+            return Err(LoadError::Unsupported(format!(
+                "{}: the architecture (model_type) {model_type:?} is not supported; known are \
+                 {known}",
+                config.file()
+            )));
+        };
+        Ok(Self {
+            quantization: Quantization::new(&config)?,
+            shards: Shards::open(source)?,
+            load: architecture.load,
+            config,
+        })
+    }
+
+    fn build<'a>(
+        &self,
+        weights: &mut Weights<'a>,
+        adapters: Option<&'a Adapters>,
+    ) -> LoadResult<Box<dyn Model>> {
+        if let Some(adapters) = adapters {
+            weights.adapt(adapters);
+        }
+        let model = (self.load)(&self.config, weights)?;
+        weights.finish()?;
+        Ok(model)
+    }
+}
+
+/// Reads a count that must be at least 1, such as a number of heads.
 /// Checks that a setting, where it is there, has the one value that is supported.
 fn only(config: &Config, key: &str, supported: &str) -> LoadResult<()> {
     match config.str_opt(key)? {
@@ -234,6 +322,18 @@ fn heads(config: &Config) -> LoadResult<AttentionShape> {
     })
 }
 
+/// The settings with the `rope_theta` of `rope_parameters`, where there is one, in place of their own.
+fn nested_theta_first(config: &Config) -> LoadResult<Config> {
+    let config = config.clone();
+    let Some(parameters) = config.object("rope_parameters")? else {
+        return Ok(config);
+    };
+    Ok(match parameters.f32_opt("rope_theta")? {
+        Some(theta) => config.with("rope_theta", theta),
+        None => config,
+    })
+}
+
 /// How many positions each layer's queries see, by `layer_types` and `sliding_window`: none for full
 /// attention. Empty where there are no `layer_types`.
 ///
@@ -258,4 +358,63 @@ fn windows(config: &Config) -> LoadResult<Vec<Option<usize>>> {
         ))),
     };
     types.iter().map(window).collect()
+}
+
+/// Features of a head that turn: the share `partial_rotary_factor`, which stands by itself or in
+/// `rope_parameters`.
+///
+/// # Errors
+/// If there is neither a share nor a default, or no even number of features would turn.
+fn rotary_dims(config: &Config, head_dim: usize, default: Option<f64>) -> LoadResult<usize> {
+    let key = "partial_rotary_factor";
+    let nested = config.object("rope_parameters")?;
+    let place = nested
+        .as_ref()
+        .filter(|nested| config.value(key).is_none() && nested.value(key).is_some())
+        .unwrap_or(config);
+    let share = match place.value(key) {
+        Some(share) => share.as_f64(),
+        None => default,
+    };
+    // In float64 as Python does, so that 0.7 of 10 is 7.
+    let dims = share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .map(|share| (head_dim as f64 * share) as usize);
+    match dims {
+        Some(dims) if dims > 0 && dims.is_multiple_of(2) => Ok(dims),
+        _ => {
+            let expected =
+                format!("a share of a head's {head_dim} features that is an even number");
+            Err(place.invalid(key, expected).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dims(json: &str, default: Option<f64>) -> Option<usize> {
+        let config = Config::parse("config.json", json.as_bytes()).unwrap();
+        rotary_dims(&config, 10, default).ok()
+    }
+
+    #[test]
+    fn an_even_number_of_features_turns() {
+        assert_eq!(dims(r#"{"partial_rotary_factor": 0.4}"#, None), Some(4));
+        assert_eq!(dims("{}", Some(1.0)), Some(10));
+        assert_eq!(dims("{}", None), None);
+        for refused in ["0.3", "0", "-0.5", "1.2", "NaN", "1e300", "\"0.4\"", "true"] {
+            let json = format!(r#"{{"partial_rotary_factor": {refused}}}"#);
+            assert_eq!(dims(&json, Some(1.0)), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn the_share_stands_by_itself_or_in_rope_parameters() {
+        let nested = r#""rope_parameters": {"partial_rotary_factor": 0.4}"#;
+        assert_eq!(dims(&format!("{{{nested}}}"), Some(1.0)), Some(4));
+        let both = format!(r#"{{"partial_rotary_factor": 0.8, {nested}}}"#);
+        assert_eq!(dims(&both, None), Some(8));
+    }
 }

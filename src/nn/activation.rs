@@ -4,7 +4,7 @@
 //! time, which a user's machine may lack, so there the operations run one by one.
 
 use std::cell::RefCell;
-use std::f32::consts::{FRAC_1_SQRT_2, PI};
+use std::f32::consts::{PI, SQRT_2};
 
 use crate::mlx::{Array, Compiled, Device, Result, current_device};
 
@@ -34,9 +34,10 @@ impl Activation {
         match self {
             Activation::Silu => x.multiply(&x.sigmoid()?),
             Activation::Gelu => {
-                let one = x.scalar_like(1.0)?;
-                let phi = x.scale(FRAC_1_SQRT_2)?.erf()?.add(&one)?.scale(0.5)?;
-                x.multiply(&phi)
+                // Divided, not multiplied by the inverse: in bfloat16 their rounding differs.
+                let (one, root) = (x.scalar_like(1.0)?, x.scalar_like(SQRT_2)?);
+                let twice_phi = x.divide(&root)?.erf()?.add(&one)?;
+                x.multiply(&twice_phi)?.scale(0.5)
             }
             Activation::GeluTanh => {
                 let cube = x.multiply(&x.square()?)?.scale(0.044_715)?;

@@ -129,6 +129,17 @@ impl Attention {
         Ok(self)
     }
 
+    /// With `q_norm` and `k_norm` under `w`, all heads together.
+    pub fn with_whole_norms(mut self, w: &Cursor, eps: f32) -> LoadResult<Self> {
+        let queries = (self.n_heads * self.head_dim) as usize;
+        let keys = (self.n_kv_heads * self.head_dim) as usize;
+        self.qk_norm = Some(QkNorm::Whole(
+            w.rms_norm("q_norm", queries, eps)?,
+            w.rms_norm("k_norm", keys, eps)?,
+        ));
+        Ok(self)
+    }
+
     /// `x [B, L, d_model]` to the same shape; keys and values join `cache`.
     pub fn forward(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<Array> {
         let queries = self.queries(x, batch)?;
@@ -210,11 +221,12 @@ impl Attention {
 }
 
 impl AttentionShape {
-    /// Features of all query heads, and of all key heads.
+    /// Features of all query heads, and of all key heads; more than any tensor has where a
+    /// configuration makes them overflow.
     pub fn widths(&self) -> (usize, usize) {
         (
-            self.n_heads * self.head_dim,
-            self.n_kv_heads * self.head_dim,
+            self.n_heads.saturating_mul(self.head_dim),
+            self.n_kv_heads.saturating_mul(self.head_dim),
         )
     }
 }

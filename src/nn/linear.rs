@@ -1,6 +1,7 @@
 //! Products with weight matrices: linear layers, stacks of them, and embeddings, packed or not.
 
-use crate::mlx::{Array, Dtype, Quantized, Result, dequantize, gather_qmm, quantized_matmul};
+use super::Adapter;
+use crate::mlx::{Array, Quantized, Result, dequantize, gather_qmm, quantized_matmul};
 
 /// A weight matrix `[.., out, in]`. Which kind it is depends on its tensors alone, so one model file
 /// serves every quantization.
@@ -37,6 +38,14 @@ impl Matrix {
         })
     }
 
+    /// The matrix itself, unpacked in the type of its scales if it is packed.
+    pub fn unpacked(&self) -> Result<Array> {
+        match self {
+            Matrix::Dense(weight) => Ok(weight.clone()),
+            Matrix::Quant(weight) => dequantize(weight, weight.dtype()),
+        }
+    }
+
     /// The rows `start..end` of `[out, in]`, as a matrix of its own.
     pub fn rows(&self, start: usize, end: usize) -> Result<Self> {
         self.map(|part| {
@@ -56,11 +65,20 @@ pub struct Linear {
     pub weight: Matrix,
     /// `[out]`.
     pub bias: Option<Array>,
+    /// A fine-tune's change to the matrix.
+    pub adapter: Option<Adapter>,
 }
 
 impl Linear {
     /// `x [.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
+        if let Some(adapter) = &self.adapter {
+            let y = adapter.linear(&self.weight.times(x)?, x)?;
+            return match &self.bias {
+                Some(bias) => y.add(bias),
+                None => Ok(y),
+            };
+        }
         match (&self.weight, &self.bias) {
             (weight, None) => weight.times(x),
             (Matrix::Dense(weight), Some(bias)) => x.addmm(&weight.swap_last()?, bias),
@@ -76,16 +94,30 @@ pub struct SwitchLinear {
     pub weight: Matrix,
     /// `[E, out]`.
     pub bias: Option<Array>,
+    /// A fine-tune's change to the matrices.
+    pub adapter: Option<Adapter>,
 }
 
 impl SwitchLinear {
+    /// Without bias and adapter.
+    pub fn plain(weight: Matrix) -> Self {
+        Self {
+            weight,
+            bias: None,
+            adapter: None,
+        }
+    }
+
     /// `x [.., 1, in]` through the experts that `indices [..]` names: `[.., 1, out]`. `sorted` says
     /// that the indices ascend.
     pub fn forward(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
-        let y = match &self.weight {
+        let mut y = match &self.weight {
             Matrix::Dense(weight) => x.gather_mm(&weight.swap_last()?, indices, sorted)?,
             Matrix::Quant(weight) => gather_qmm(x, weight, indices, sorted)?,
         };
+        if let Some(adapter) = &self.adapter {
+            y = adapter.switch(&y, x, indices, sorted)?;
+        }
         match &self.bias {
             Some(bias) => y.add(&bias.take(indices, 0)?.expand_dims(-2)?),
             None => Ok(y),
@@ -97,30 +129,41 @@ impl SwitchLinear {
 #[derive(Clone, Debug)]
 pub struct Embedding {
     table: Matrix,
+    adapter: Option<Adapter>,
 }
 
 impl Embedding {
     /// From a matrix `[vocab, d_model]`.
     pub fn new(table: Matrix) -> Self {
-        Self { table }
+        Self {
+            table,
+            adapter: None,
+        }
+    }
+
+    /// With a fine-tune's change to the table.
+    pub fn with_adapter(self, adapter: Option<Adapter>) -> Self {
+        Self { adapter, ..self }
     }
 
     /// Rows `[B, L, d_model]` of the tokens (uint32 `[B, L]`).
     pub fn forward(&self, tokens: &Array) -> Result<Array> {
-        match &self.table {
-            Matrix::Dense(weight) => weight.take(tokens, 0),
-            Matrix::Quant(weight) => {
-                let dtype = match weight.biases {
-                    Some(_) => weight.scales.dtype(),
-                    None => Dtype::Bfloat16,
-                };
-                dequantize(&weight.take(tokens)?, dtype)
-            }
+        let rows = match &self.table {
+            Matrix::Dense(weight) => weight.take(tokens, 0)?,
+            Matrix::Quant(weight) => dequantize(&weight.take(tokens)?, weight.dtype())?,
+        };
+        match &self.adapter {
+            Some(adapter) => adapter.rows(&rows, tokens),
+            None => Ok(rows),
         }
     }
 
     /// As the output layer of a model that ties both: hidden states to logits.
     pub fn as_linear(&self, hidden: &Array) -> Result<Array> {
-        self.table.times(hidden)
+        let logits = self.table.times(hidden)?;
+        match &self.adapter {
+            Some(adapter) => adapter.linear(&logits, hidden),
+            None => Ok(logits),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Layers without state of their own: what a model file is made of.
 
 mod activation;
+mod adapter;
 mod attention;
 mod conv;
 mod gated_delta;
@@ -11,8 +12,10 @@ mod moe;
 mod norm;
 mod position_scale;
 mod rope;
+mod ssm;
 
 pub use activation::{Activation, softplus};
+pub use adapter::Adapter;
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
 pub use gated_delta::GatedDelta;
@@ -25,4 +28,5 @@ pub use moe::{
 };
 pub use norm::{LayerNorm, RmsNorm};
 pub use position_scale::PositionScale;
-pub use rope::{Rope, RopeShape};
+pub use rope::{Rope, RopeShape, rope_type};
+pub use ssm::{Mamba2, Mamba2Shape};

@@ -11,6 +11,8 @@ use crate::cache::Batch;
 use crate::checkpoint::{Config, LoadError, LoadResult};
 use crate::mlx::{self, Array, RopeFreqs};
 
+const MOST_DIMS: usize = 65_536;
+
 /// What a rotary embedding needs to know beside the scaling.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeShape {
@@ -51,6 +53,31 @@ impl Rope {
     /// # Errors
     /// If the type is unknown, or a setting is missing or of the wrong kind.
     pub fn load(config: &Config, shape: RopeShape) -> LoadResult<Self> {
+        match Self::with_scaling(config, shape)? {
+            (plain, None) => Ok(plain),
+            (plain, Some(scaling)) => plain.scaled(config, &scaling),
+        }
+    }
+
+    /// The same for architectures that know no scaling.
+    ///
+    /// # Errors
+    /// If the configuration asks for one, or a setting is missing or of the wrong kind.
+    pub fn load_plain(config: &Config, shape: RopeShape) -> LoadResult<Self> {
+        let (plain, scaling) = Self::with_scaling(config, shape)?;
+        if let Some(scaling) = scaling
+            && rope_type(&scaling)? != "default"
+        {
+            return Err(unsupported(&scaling, "default for this architecture")?);
+        }
+        Ok(plain)
+    }
+
+    /// Without scaling, and the settings of the scaling that `config` asks for.
+    ///
+    /// # Errors
+    /// If a setting is missing or of the wrong kind.
+    pub fn with_scaling(config: &Config, shape: RopeShape) -> LoadResult<(Self, Option<Config>)> {
         let parameters = config.object("rope_parameters")?;
         let nested = parameters
             .as_ref()
@@ -62,11 +89,9 @@ impl Rope {
                 .invalid("rope_theta", "the base of the rotary embedding")
                 .into());
         };
+        check(config, shape.dims)?;
         let plain = Self::plain(shape.dims, theta, shape.traditional);
-        match config.object("rope_scaling")?.or(parameters) {
-            None => Ok(plain),
-            Some(scaling) => plain.scaled(config, &scaling),
-        }
+        Ok((plain, config.object("rope_scaling")?.or(parameters)))
     }
 
     /// With the scaling that an object of `config` asks for, whose `type` or `rope_type` says which.
@@ -74,15 +99,12 @@ impl Rope {
     /// # Errors
     /// If the type is unknown, or a setting is missing or of the wrong kind.
     pub fn scaled(mut self, config: &Config, scaling: &Config) -> LoadResult<Self> {
-        let kind = match scaling.str_opt("type")? {
-            Some(kind) => kind,
-            None => scaling.str_or("rope_type", "default")?,
-        };
         let dims = self.dims as usize;
+        check(config, dims)?;
         let RopeFreqs::Base(theta) = self.freqs else {
             return Ok(self);
         };
-        match kind {
+        match rope_type(scaling)? {
             // Sections of mrope differ for images only; the positions of text are the same in all.
             "default" | "mrope" => {}
             "linear" => self.scale = 1.0 / scaling.f32("factor")?,
@@ -93,19 +115,38 @@ impl Rope {
                 self.mscale = mscale;
             }
             "longrope" | "su" => {
-                let (wavelengths, mscale) = longrope(config, scaling, dims, theta)?;
-                self.freqs = table(&wavelengths)?;
-                self.mscale = mscale;
+                let key = "original_max_position_embeddings";
+                let original = match scaling.f32_opt(key)? {
+                    Some(original) => original,
+                    None => config.f32_or(key, 4096.0)?,
+                };
+                return self.stretched(config, scaling, original);
             }
             "proportional" => self.freqs = table(&proportional(scaling, dims, theta)?)?,
-            other => {
-                return Err(LoadError::Unsupported(format!(
-                    "{}: {} is {other:?}; supported are default, linear, llama3, yarn, longrope, \
-                     proportional and mrope",
-                    config.file(),
-                    scaling.path_of("rope_type")
-                )));
+            _ => {
+                let known = "default, linear, llama3, yarn, longrope, proportional and mrope";
+                return Err(unsupported(scaling, known)?);
             }
+        }
+        Ok(self)
+    }
+
+    /// With longrope's factors in `scaling`, for a model first trained for `original` positions.
+    ///
+    /// # Errors
+    /// If there are not as many factors as wavelengths.
+    pub fn stretched(
+        mut self,
+        config: &Config,
+        scaling: &Config,
+        original: f32,
+    ) -> LoadResult<Self> {
+        if let RopeFreqs::Base(theta) = self.freqs {
+            let dims = self.dims as usize;
+            let (wavelengths, mscale) = longrope(config, scaling, original, dims, theta)?;
+            self.freqs = table(&wavelengths)?;
+            self.mscale = mscale;
+            self.traditional = false; // As in the reference, whatever the configuration says.
         }
         Ok(self)
     }
@@ -140,6 +181,39 @@ impl Rope {
         let turning = x.slice_axis(-1, 0, self.dims)?.multiply(&factor)?;
         Array::concatenate(&[&turning, &x.slice_axis(-1, self.dims, d)?], -1)
     }
+}
+
+/// Which scaling an object of settings asks for.
+///
+/// # Errors
+/// If its name is no string.
+pub fn rope_type(scaling: &Config) -> LoadResult<&str> {
+    Ok(match scaling.str_opt("type")? {
+        Some(kind) => kind,
+        None => scaling.str_or("rope_type", "default")?,
+    })
+}
+
+/// The error for a scaling that is not `supported`.
+fn unsupported(scaling: &Config, supported: &str) -> LoadResult<LoadError> {
+    Ok(LoadError::Unsupported(format!(
+        "{}: {} is {:?}; supported are {supported}",
+        scaling.file(),
+        scaling.path_of("rope_type"),
+        rope_type(scaling)?,
+    )))
+}
+
+/// Refuses what cannot turn in pairs, and more features than any model has.
+fn check(config: &Config, dims: usize) -> LoadResult<()> {
+    if dims > 0 && dims.is_multiple_of(2) && dims <= MOST_DIMS {
+        return Ok(());
+    }
+    Err(LoadError::Unsupported(format!(
+        "{}: {dims} features of a head have rotary positions, by head_dim or hidden_size; \
+         supported is an even number up to {MOST_DIMS}",
+        config.file()
+    )))
 }
 
 fn table(wavelengths: &[f32]) -> LoadResult<RopeFreqs> {
@@ -216,14 +290,10 @@ fn yarn(scaling: &Config, dims: usize, theta: f32) -> LoadResult<(Vec<f32>, f32)
 fn longrope(
     config: &Config,
     scaling: &Config,
+    original: f32,
     dims: usize,
     theta: f32,
 ) -> LoadResult<(Vec<f32>, f32)> {
-    let key = "original_max_position_embeddings";
-    let original = match scaling.f32_opt(key)? {
-        Some(original) => original,
-        None => config.f32_or(key, 4096.0)?,
-    };
     let longest = config.f32_or("max_position_embeddings", 131_072.0)?;
     let factors = match scaling.f32_list("long_factor")? {
         Some(factors) if factors.len() == dims / 2 => factors,
@@ -260,4 +330,44 @@ fn proportional(scaling: &Config, dims: usize, theta: f32) -> LoadResult<Vec<f32
         .enumerate()
         .map(stretch)
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(dims: usize) -> RopeShape {
+        RopeShape {
+            dims,
+            default_theta: Some(10_000.0),
+            traditional: false,
+        }
+    }
+
+    fn config(json: &str) -> Config {
+        Config::parse("config.json", json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn features_turn_in_pairs() {
+        for (dims, fine) in [
+            (2, true),
+            (10, true),
+            (0, false),
+            (5, false),
+            (1 << 40, false),
+        ] {
+            assert_eq!(Rope::load(&config("{}"), shape(dims)).is_ok(), fine);
+        }
+    }
+
+    #[test]
+    fn an_architecture_without_scaling_refuses_one_by_name() {
+        let plain = |json: &str| Rope::load_plain(&config(json), shape(8));
+        assert!(plain("{}").is_ok());
+        assert!(plain(r#"{"rope_parameters": {"rope_type": "default"}}"#).is_ok());
+        let scaled = plain(r#"{"rope_scaling": {"type": "linear", "factor": 2.0}}"#);
+        let message = scaled.err().unwrap().to_string();
+        assert!(message.contains("linear"), "{message}");
+    }
 }

@@ -1,9 +1,9 @@
 //! The golden cases: what mlx-lm computed, and the checkpoints that it computed it from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use pensieve::checkpoint::{Source, WeightsAs, safetensors};
+use pensieve::checkpoint::{Adapters, Source, WeightsAs, safetensors};
 use pensieve::models::{self, Loaded};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -78,7 +78,8 @@ pub fn case(name: &str) -> Case {
                 path.display()
             )
         });
-        serde_json::from_str(&text).unwrap()
+        // Python writes an infinity bare, JSON has none; a string of its name reads as one too.
+        serde_json::from_str(&text.replace("Infinity", "\"Infinity\"")).unwrap()
     };
     let expected = json("expected.json");
     let ids = |key: &str| -> Vec<u32> {
@@ -118,8 +119,23 @@ fn floats(file: &[u8]) -> BTreeMap<String, Vec<f32>> {
         .collect()
 }
 
+/// Loads the checkpoint in `directory`, with the fine-tune in its folder `adapter` if there is one.
+///
+/// # Errors
+/// What loading says.
+pub fn load(directory: &Path, weights_as: WeightsAs) -> Result<Loaded, String> {
+    let source = Source::Directory(directory.to_path_buf());
+    let adapter = directory.join("adapter");
+    let adapters = match adapter.is_dir() {
+        true => Some(Adapters::open(&Source::Directory(adapter)).map_err(|e| e.to_string())?),
+        false => None,
+    };
+    models::load_adapted(&source, adapters.as_ref(), weights_as, &|_, _| {})
+        .map_err(|e| e.to_string())
+}
+
 impl Case {
-    /// Makes its checkpoint; gone when dropped.
+    /// Makes its checkpoint, and its fine-tune in the folder `adapter`; gone when dropped.
     pub fn checkpoint(&self) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
         portable::write_checkpoint(&self.config, &self.recipe, directory.path());
@@ -131,9 +147,7 @@ impl Case {
     /// # Errors
     /// What loading says.
     pub fn load(&self, weights_as: WeightsAs) -> Result<Loaded, String> {
-        let directory = self.checkpoint();
-        let source = Source::Directory(directory.path().to_path_buf());
-        models::load(&source, weights_as, &|_, _| {}).map_err(|e| e.to_string())
+        load(self.checkpoint().path(), weights_as)
     }
 
     /// How it is quantized, such as `affine-4-g64`; `None` if it is not.

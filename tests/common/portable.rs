@@ -119,7 +119,23 @@ fn shard(tensors: &[Value], seed: u64, format: &str) -> Vec<u8> {
     file
 }
 
-/// Writes config.json and the weights of a case's `recipe` (its tensors.json) to `directory`.
+/// Makes the fine-tune of a recipe, if it has one, in the folder `adapter` of `directory`.
+fn write_adapter(recipe: &Value, directory: &Path) {
+    let Some(adapter) = recipe.get("adapter") else {
+        return;
+    };
+    let folder = directory.join("adapter");
+    std::fs::create_dir(&folder).unwrap();
+    let config = adapter["config"].to_string();
+    std::fs::write(folder.join("adapter_config.json"), config).unwrap();
+    // Another seed, so that a whole tensor differs from the model's of the same name.
+    let seed = recipe["seed"].as_u64().unwrap() + 1000;
+    let image = shard(adapter["tensors"].as_array().unwrap(), seed, "mlx");
+    std::fs::write(folder.join("adapters.safetensors"), image).unwrap();
+}
+
+/// Writes config.json and the weights of a case's `recipe` (its tensors.json) to `directory`, and its
+/// fine-tune, if it has one, to the folder `adapter` there.
 pub fn write_checkpoint(config: &Value, recipe: &Value, directory: &Path) {
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
     let seed = recipe["seed"].as_u64().unwrap();
@@ -141,4 +157,5 @@ pub fn write_checkpoint(config: &Value, recipe: &Value, directory: &Path) {
         let index = json!({"weight_map": places}).to_string();
         std::fs::write(directory.join("model.safetensors.index.json"), index).unwrap();
     }
+    write_adapter(recipe, directory);
 }

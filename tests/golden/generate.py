@@ -30,11 +30,14 @@ A case in families/ has these fields, all optional but `config`:
   stored         whether computing with the weights as stored is float32 all through; by default, whether
                  no floating tensor is narrower
   rewinds        False where a cache cannot go back
+  adapter        a fine-tune that mlx-lm's load_adapters puts over the model: `fine_tune_type`, `num_layers`,
+                 `lora_parameters` of an adapter_config.json, or for a full one `tensors`, a regex of names
 """
 
 import argparse
 import copy
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -52,10 +55,11 @@ from mlx.utils import tree_flatten
 from mlx_lm import utils
 from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.tuner.utils import linear_to_lora_layers, load_adapters
 
 import families
 import portable
-from fills import Fills
+from fills import Fills, short
 
 PROMPT_TOKENS = 40
 GREEDY_TOKENS = 32
@@ -154,6 +158,28 @@ def hf_tensors(case, config, shapes):
     return tensors, fills
 
 
+def adapter_recipe(adapter, model, tensors):
+    """The config and the tensors of a fine-tune of `model`, which gets the layers for it."""
+    if adapter["fine_tune_type"] == "full":
+        chosen = [tensor for tensor in tensors if re.search(adapter["tensors"], tensor[0])]
+        return {"config": {"fine_tune_type": "full"}, "tensors": chosen}
+    parameters = adapter["lora_parameters"]
+    dora = adapter["fine_tune_type"] == "dora"
+    linear_to_lora_layers(model, adapter["num_layers"], parameters, use_dora=dora)
+    made = []
+    for name, value in tree_flatten(model.parameters()):
+        shape, last = list(value.shape), name.rpartition(".")[2]
+        if last == "m":  # lengths of rows that have about these
+            made.append([name, "F32", shape, "uniform", 1.6, 0.6])
+        elif last in ("lora_a", "lora_b"):
+            # Changes about half as large as what they change.
+            rank = parameters["rank"]
+            fan_in = 1 if "embed" in name else shape[-1] if len(shape) == 3 else shape[0]
+            first, second = math.sqrt(3 / fan_in), math.sqrt(0.75 / rank) / parameters["scale"]
+            made.append([name, "F32", shape, "uniform", 0.0, short(first if last == "lora_a" else second)])
+    return {"config": adapter, "tensors": made}
+
+
 def hf_shapes(case, config, before, transformers):
     if "hf" in case:
         return case["hf"](config)
@@ -174,26 +200,33 @@ def hf_shapes(case, config, before, transformers):
 def recipe(case, before, transformers):
     """(config, tensors.json but for the seed)"""
     config = {**case["config"], "torch_dtype": case.get("dtype", "float32")}
-    layout = case.get("layout", "mlx")
+    layout, made = case.get("layout", "mlx"), {}
     if layout == "hf":
         tensors, fills = hf_tensors(case, config, hf_shapes(case, config, before, transformers))
+        if "adapter" in case:
+            made["adapter"] = adapter_recipe(case["adapter"], build(case["config"]), tensors)
     else:
         model = build({**case["config"], **case.get("reads_as", {})})
         fills = Fills([name for name, _ in tree_flatten(model.parameters())], case.get("fills", {}))
         if "quantize" in case:
             config = quantize(model, config, **case["quantize"])
         tensors = mlx_tensors(case, model, fills)
+        if "adapter" in case:
+            made["adapter"] = adapter_recipe(case["adapter"], model, tensors)
     if fills.unused:
         raise SystemExit(f"no tensor matches the fills {sorted(fills.unused)}")
     # Of large values, which spoil the result if they are used.
     tensors += [[name, "F32", shape, "uniform", 0.0, 17.0] for name, shape in case.get("legacy", {}).items()]
     kind = {"mlx": "mlx", "hf": "pt"}[layout]
-    return config, {"format": kind, "shards": case.get("shards", 1), "tensors": tensors}
+    return config, {"format": kind, "shards": case.get("shards", 1), **made, "tensors": tensors}
 
 
-def load(case, directory, **changes):
+def load(case, directory, adapted=True, **changes):
     """The checkpoint as mlx-lm loads it, with all floating tensors cast to float32."""
     model, _ = utils.load_model(directory, model_config={**case.get("reads_as", {}), **changes})
+    if adapted and "adapter" in case:
+        load_adapters(model, str(directory / "adapter"))
+        model.eval()
     model.set_dtype(mx.float32)
     return model
 
@@ -235,7 +268,8 @@ def worthy(case, directory, model, prompt, expected):
     whole = log_probabilities(model, prompt + expected["greedy"][:-1])[len(prompt) - 1 :]
     if (difference := np.abs(whole - expected["greedy_logprobs"]).max()) > MAX_DECODE_DIFFERENCE:
         return f"one pass and the decode steps differ by {difference:.1e}"
-    for changes in case.get("contrasts", []):
+    contrasts = [{"adapted": False}] if "adapter" in case else []
+    for changes in contrasts + case.get("contrasts", []):
         other = log_probabilities(load(case, directory, **changes), prompt)
         if np.abs(other - rows).max() < MIN_CONTRAST:
             return f"the values are hardly other with {changes}"
@@ -247,6 +281,7 @@ def tries(name, case, config, recipe, directory):
     vocab = config.get("vocab_size") or config["text_config"]["vocab_size"]
     for seed in range(1, SEEDS + 1):
         portable.write_weights({**recipe, "seed": seed}, directory)
+        portable.write_adapter({**recipe, "seed": seed}, directory)
         rng = np.random.default_rng([seed, 0])
         prompt = rng.integers(0, vocab, case.get("prompt_tokens", PROMPT_TOKENS)).tolist()
         model = load(case, directory)
@@ -290,6 +325,8 @@ def write_case(name, case, directory, transformers):
         "min_greedy_gap": round(float(gaps(expected["greedy_logprobs"]).min()), 4),
         "median_logprob_range": round(float(np.median(rows.max(-1) - rows.min(-1))), 2),
     }
+    if "adapter" in case:
+        facts["adapter"] = case["adapter"]["fine_tune_type"]
     if "reads_as" in case:
         facts["reads_as"] = case["reads_as"]
     # One line a key keeps the id lists readable.

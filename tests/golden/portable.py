@@ -114,18 +114,42 @@ def write_weights(recipe, directory):
         (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
+def write_adapter(recipe, directory):
+    """Makes the fine-tune of a tensors.json, if it has one, in the folder `adapter`: True, else False.
+
+    Its tensors come from another seed, so that a whole one differs from the model's of the same name.
+    """
+    adapter = recipe.get("adapter")
+    if adapter is None:
+        return False
+    folder = directory / "adapter"
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(adapter["config"], indent=4))
+    write_shard(folder / "adapters.safetensors", adapter["tensors"], recipe["seed"] + 1000, "mlx")
+    return True
+
+
 def write_recipe(recipe, file):
     """tensors.json, one tensor a line."""
-    head = "".join(f'"{key}": {json.dumps(value)},\n' for key, value in recipe.items() if key != "tensors")
-    lines = ",\n".join(json.dumps(tensor, separators=(",", ":")) for tensor in recipe["tensors"])
-    file.write_text(f'{{\n{head}"tensors": [\n{lines}\n]\n}}\n')
+
+    def lines(tensors):
+        return ",\n".join(json.dumps(tensor, separators=(",", ":")) for tensor in tensors)
+
+    head = "".join(
+        f'"{key}": {json.dumps(value)},\n' for key, value in recipe.items() if key not in ("tensors", "adapter")
+    )
+    if adapter := recipe.get("adapter"):
+        head += f'"adapter": {{"config": {json.dumps(adapter["config"])}, "tensors": [\n{lines(adapter["tensors"])}\n]}},\n'
+    file.write_text(f'{{\n{head}"tensors": [\n{lines(recipe["tensors"])}\n]\n}}\n')
 
 
 def write_checkpoint(case, directory):
     """Makes the checkpoint of the case in folder `case`: config.json and the weights."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_bytes((case / "config.json").read_bytes())
-    write_weights(json.loads((case / "tensors.json").read_text()), directory)
+    recipe = json.loads((case / "tensors.json").read_text())
+    write_weights(recipe, directory)
+    write_adapter(recipe, directory)
 
 
 def choose(cases, names, families, fits):

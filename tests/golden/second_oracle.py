@@ -36,6 +36,6 @@ if __name__ == "__main__":
     compare.main(
         __doc__,
         "transformers",
-        lambda facts: facts["layout"] == "hf" and not facts.get("alone"),
+        lambda facts: facts["layout"] == "hf" and not facts.get("alone") and "adapter" not in facts,
         log_probabilities,
     )

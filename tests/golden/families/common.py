@@ -2,6 +2,8 @@
 
 YARN_ROPE = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 NO_SCALING = {"rope_scaling": None}
+# In place of transformers' defaults, which a small vocabulary lacks.
+SMALL_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
 
 def but(base, *absent, **changed):
