@@ -6,10 +6,9 @@
 
 use serde_json::json;
 
-use super::gated_attention::turning;
 use super::hybrid::{experts, load_hybrid};
 use super::qwen3_moe::dense;
-use super::{Model, heads};
+use super::{Model, heads, rotary_dims};
 use crate::checkpoint::{Config, LoadResult, Weights};
 use crate::nn::Rope;
 
@@ -55,8 +54,7 @@ fn rope(config: &Config) -> LoadResult<Rope> {
         Some(parameters) => (parameters.clone(), Some(parameters)),
         None => (config.clone(), config.object("rope_scaling")?),
     };
-    let settings = settings.with_defaults(&json!({"partial_rotary_factor": 0.25}));
-    let dims = turning(&settings, heads(config)?.head_dim)?;
+    let dims = rotary_dims(&settings, heads(config)?.head_dim, Some(0.25))?;
     let rope = Rope::plain(dims, settings.f32_or("rope_theta", 1e5)?, false);
     match scaling {
         Some(scaling) => rope.scaled(config, &scaling),

@@ -3,22 +3,16 @@
 //!
 //! Required settings follow mlx-lm's `models/qwen3_next.py`.
 
-use super::gated_attention::turning;
 use super::hybrid::{experts, load_hybrid, size};
 use super::qwen3_moe::{SparseLayers, dense};
-use super::{Model, positive};
+use super::{Model, positive, rotary_dims};
 use crate::checkpoint::{Config, LoadResult, Weights};
 use crate::nn::{Rope, RopeShape};
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     let head_dim = size(config, "head_dim")?;
-    // Newer configurations have all settings of the rotary embedding in one object.
-    let settings = match config.value("partial_rotary_factor") {
-        Some(_) => None,
-        None => config.object("rope_parameters")?,
-    };
     let rope = RopeShape {
-        dims: turning(settings.as_ref().unwrap_or(config), head_dim)?,
+        dims: rotary_dims(config, head_dim, None)?,
         default_theta: None,
         traditional: false,
     };
