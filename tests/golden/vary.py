@@ -53,15 +53,15 @@ def vary(config, rng):
     config, said = copy.deepcopy(config), []
     place = config.get("text_config", config) if rng.random() < 0.9 else config
     for _ in range(rng.randint(1, 3)):
-        key = rng.choice(sorted(set(place) - KEEP - {"text_config"}))
+        if not (open_keys := sorted(set(place) - KEEP - {"text_config"})):
+            break
+        key = rng.choice(open_keys)
         if rng.random() < 0.3:
             said.append(f"-{key}")
             del place[key]
         else:
             place[key] = vary_value(place[key], rng)
             said.append(f"{key}={place[key]}")
-        if not set(place) - KEEP - {"text_config"}:
-            break
     return config, said
 
 
