@@ -337,7 +337,7 @@ impl Cursor<'_> {
 
     /// A tensor of exactly this shape, in the type that the load asks for.
     pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
-        self.tensor_with(last, shape, Ok)
+        self.keep_dense(self.float(last, shape)?)
     }
 
     /// The same after `change`, which gets it in its stored type.
@@ -347,11 +347,17 @@ impl Cursor<'_> {
         shape: &[usize],
         change: impl FnOnce(Array) -> mlx::Result<Array>,
     ) -> LoadResult<Array> {
+        self.refuse_replaced(last)?;
+        self.keep_dense(change(self.float(last, shape)?)?)
+    }
+
+    /// A tensor of exactly this shape, in its stored type.
+    fn float(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
         let array = self.raw(last, Some(shape))?;
-        if !array.dtype().is_float() {
-            return Err(self.wrong_type(last, "F32, F16 or BF16"));
+        match array.dtype().is_float() {
+            true => Ok(array),
+            false => Err(self.wrong_type(last, "F32, F16 or BF16")),
         }
-        self.keep_dense(change(array)?)
     }
 
     /// The error for a tensor here whose type does not do.
