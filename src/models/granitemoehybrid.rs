@@ -1,11 +1,10 @@
-//! Granite 4.0 (IBM, 2025): layers of Mamba 2 or attention, each before a mixture of experts with a shared
-//! one or before a dense feed-forward layer.
+//! Granite 4.0 (IBM, 2025): Mamba 2 or attention, then experts with a shared one or a dense layer.
 //!
 //! Defaults follow mlx-lm's `models/granitemoehybrid.py`.
 
 use super::decoder::{Block, Decoder, Frame};
 use super::mamba2::{MixerKeys, mixer_shape, time_step_limit};
-use super::{Model, heads, nested_theta_first, positive};
+use super::{Model, heads, nested_theta_first, only, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Weights};
 use crate::mlx::{Array, Result};
@@ -15,6 +14,7 @@ use crate::nn::{
 };
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
+    only(config, "hidden_act", "silu")?;
     let n_experts = config.usize_or("num_local_experts", 0)?;
     if n_experts == 0 {
         weights.rename(&[
@@ -33,8 +33,11 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     }
     let recurrent = recurrent_layers(config)?;
     // A model of attention alone has no settings of the other kind.
-    let mamba = recurrent.contains(&true).then(|| mamba(config));
-    let mamba = mamba.transpose()?;
+    let mamba = match recurrent.contains(&true) {
+        true => Some(mamba(config)?),
+        false => None,
+    };
+    let d_model = positive(config, "hidden_size")?;
     let attention = attention(config)?;
     let eps = config.f32("rms_norm_eps")?;
     let residual_multiplier = config.f32("residual_multiplier")?;
@@ -44,7 +47,6 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
             (Some(shape), Some(true)) => Mixer::Mamba(Mamba2::load(&w.at("mamba"), shape)?),
             _ => Mixer::Attention(attention(&w.at("self_attn"))?),
         };
-        let d_model = positive(config, "hidden_size")?;
         Ok(Layer {
             input_layernorm: w.rms_norm("input_layernorm", d_model, eps)?,
             mixer,
@@ -56,11 +58,9 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
             residual_multiplier,
         })
     };
-    let embed_scale = config.f32("embedding_multiplier")?;
-    let logits_scaling = config.f32("logits_scaling")?;
     let mut decoder = Decoder::load(config, weights, frame, block)?;
-    decoder.embed_scale = Some(embed_scale);
-    decoder.logit_scale = Some(1.0 / logits_scaling);
+    decoder.embed_scale = Some(config.f32("embedding_multiplier")?);
+    decoder.logit_scale = Some(1.0 / config.f32("logits_scaling")?);
     Ok(Box::new(decoder))
 }
 

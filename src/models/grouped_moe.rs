@@ -155,7 +155,8 @@ impl Moe {
     }
 }
 
-fn routing(config: &Config, n_experts: usize) -> LoadResult<GroupRouting> {
+/// How `num_experts_per_tok`, `n_group`, `topk_group` and the rest choose among the experts.
+pub(super) fn routing(config: &Config, n_experts: usize) -> LoadResult<GroupRouting> {
     only(config, "topk_method", "noaux_tc")?;
     only(config, "scoring_func", "sigmoid")?;
     let top_k = positive(config, "num_experts_per_tok")?;

@@ -50,7 +50,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
         let operator = if attends.contains(&i) {
             let w = w.at("self_attn");
             let attention = Attention::load(&w, shape, Some(rope.clone()))?;
-            Operator::Attention(attention.with_head_norms(&w, eps)?)
+            Operator::Attention(Box::new(attention.with_head_norms(&w, eps)?))
         } else {
             Operator::Conv(ShortConv::load(config, &w.at("conv"), d_model)?)
         };
@@ -144,7 +144,7 @@ impl ShortConv {
 
 /// What mixes positions.
 enum Operator {
-    Attention(Attention),
+    Attention(Box<Attention>),
     Conv(ShortConv),
 }
 

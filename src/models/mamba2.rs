@@ -4,7 +4,7 @@
 //! transformers takes each by itself. What it requires but does not use is not asked for.
 
 use super::decoder::{Block, Decoder, FinalNorm, Frame};
-use super::{Model, positive};
+use super::{Model, only, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
 use crate::mlx::{Array, Result};
@@ -15,6 +15,7 @@ const LAYER_EPS: f32 = 1e-5;
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     weights.rename(&[("backbone.embeddings.", "backbone.embed_tokens.")]);
+    only(config, "hidden_act", "silu")?;
     let tied = config.bool("tie_word_embeddings")?;
     if tied {
         weights.ignoring(|name| name == "lm_head.weight");

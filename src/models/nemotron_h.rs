@@ -5,7 +5,7 @@
 
 use super::mamba2::{MixerKeys, mixer_shape, time_step_limit};
 use super::relu2::{Mlp, Moe};
-use super::{Model, ModelFacts, heads, positive};
+use super::{Model, ModelFacts, heads, only, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, LoadError, LoadResult, Weights};
 use crate::mlx::{Array, Error, Result};
@@ -18,6 +18,8 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     ]);
     // Heads that guess several tokens ahead.
     weights.ignoring(|name| name.starts_with("mtp."));
+    only(config, "mlp_hidden_act", "relu2")?;
+    only(config, "mamba_hidden_act", "silu")?;
     let (vocab, d_model) = (
         positive(config, "vocab_size")?,
         positive(config, "hidden_size")?,

@@ -1,6 +1,9 @@
 //! Feed-forward layers of squared ReLU without gates (So et al., 2021), and mixtures of such experts
 //! (Nemotron 3, NVIDIA, 2025).
 
+use serde_json::json;
+
+use super::grouped_moe::routing;
 use super::{positive, positive_or};
 use crate::checkpoint::{Config, Cursor, LoadResult};
 use crate::mlx::{Array, Result};
@@ -63,12 +66,13 @@ impl Moe {
             let d_ff = positive_or(config, "moe_shared_expert_intermediate_size", default)?;
             Mlp::load(&w.at("shared_experts"), d_model, d_ff, bias)
         };
+        let routing_config = config.with_defaults(&json!({"norm_topk_prob": false}));
         let gate = w.at("gate");
         let d_in = inner.unwrap_or(d_model);
         Ok(Self {
             gate: w.linear("gate", [n_experts, d_model], false)?,
             e_score_correction_bias: gate.tensor("e_score_correction_bias", &[n_experts])?,
-            routing: routing(config, n_experts)?,
+            routing: routing(&routing_config, n_experts)?,
             latent: inner.map(latent).transpose()?,
             up_proj: w.experts("up_proj", [n_experts, d_ff, d_in], false)?,
             down_proj: w.experts("down_proj", [n_experts, d_in, d_ff], false)?,
@@ -101,27 +105,4 @@ impl Moe {
             None => Ok(y),
         }
     }
-}
-
-fn routing(config: &Config, n_experts: usize) -> LoadResult<GroupRouting> {
-    let routing = GroupRouting {
-        top_k: positive(config, "num_experts_per_tok")?,
-        n_group: positive(config, "n_group")?,
-        topk_group: positive(config, "topk_group")?,
-        routed_scaling_factor: config.f32("routed_scaling_factor")?,
-        norm_topk_prob: config.bool_or("norm_topk_prob", false)?,
-    };
-    let wrong = |key: &str, expected: String| Err(config.invalid(key, expected).into());
-    let n_group = routing.n_group;
-    if routing.top_k > n_experts {
-        return wrong("num_experts_per_tok", format!("at most {n_experts}"));
-    }
-    if n_group > 1 && (!n_experts.is_multiple_of(n_group) || n_experts / n_group < 2) {
-        let expected = format!("a divisor of {n_experts} experts that leaves two a group");
-        return wrong("n_group", expected);
-    }
-    if routing.topk_group > n_group {
-        return wrong("topk_group", format!("at most n_group, which is {n_group}"));
-    }
-    Ok(routing)
 }

@@ -63,11 +63,9 @@ impl Mamba2 {
         let Mamba2Shape {
             d_model, n_heads, ..
         } = shape;
-        // No tensor has a size that saturates, so a shape that is too large is one that differs.
-        let inner = n_heads.saturating_mul(shape.head_dim);
-        let mixed = shape.n_groups.saturating_mul(shape.state_size);
-        let convolved = inner.saturating_add(mixed.saturating_mul(2));
-        let projected = inner.saturating_add(convolved).saturating_add(n_heads);
+        let inner = n_heads * shape.head_dim;
+        let convolved = inner + 2 * shape.n_groups * shape.state_size;
+        let projected = inner + convolved + n_heads;
         let in_proj = w.linear("in_proj", [projected, d_model], shape.proj_bias)?;
         let a_log = w.tensor("A_log", &[n_heads])?;
         let a = a_log.astype(Dtype::Float32)?.exp()?.negative()?;
