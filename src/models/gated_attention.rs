@@ -69,7 +69,7 @@ pub(super) fn turning(settings: &Config, head_dim: usize) -> LoadResult<usize> {
     // In float64 and cut off, as the reference computes it.
     let part = settings.value(key).and_then(|part| part.as_f64());
     let dims = (head_dim as f64 * part.unwrap_or(f64::NAN)) as usize;
-    if dims == 0 || dims > head_dim || dims % 2 != 0 {
+    if dims == 0 || dims > head_dim || !dims.is_multiple_of(2) {
         let expected = format!("a part of {head_dim} features that is an even number of them");
         return Err(settings.invalid(key, expected).into());
     }

@@ -166,7 +166,7 @@ impl Block for Layer {
 /// The feed-forward part of a layer.
 pub(super) enum Mlp {
     Dense(GatedMlp),
-    Sparse(SparseMlp),
+    Sparse(Box<SparseMlp>),
 }
 
 impl Mlp {
@@ -228,14 +228,14 @@ impl SparseMlp {
                 SwitchGlu::load(w, shape, false)?
             }
         };
-        Ok(Mlp::Sparse(Self {
+        Ok(Mlp::Sparse(Box::new(Self {
             gate: w.linear("gate", [n_experts, d_model], false)?,
             switch_mlp,
             shared_expert: GatedMlp::load(&w.at("shared_expert"), d_model, shared, false)?,
             shared_expert_gate: w.linear("shared_expert_gate", [1, d_model], false)?,
             top_k,
             normalise,
-        }))
+        })))
     }
 
     fn forward(&self, x: &Array) -> Result<Array> {
