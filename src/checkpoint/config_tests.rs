@@ -121,6 +121,16 @@ fn errors_name_file_path_value_and_expectation() {
 }
 
 #[test]
+fn defaults_fill_what_is_absent_and_not_what_is_null() {
+    let c = config(r#"{"n": 7, "none": null}"#);
+    let c = c.with_defaults(&serde_json::json!({"n": 1, "none": 2, "absent": 3}));
+    assert_eq!(c.usize("n").unwrap(), 7);
+    assert_eq!(c.usize_opt("none").unwrap(), None);
+    assert_eq!(c.usize("absent").unwrap(), 3);
+    assert_eq!(c.with("none", 4).usize("none").unwrap(), 4);
+}
+
+#[test]
 fn the_language_model_may_be_nested() {
     let plain = config(r#"{"hidden_size": 1}"#);
     assert_eq!(plain.text().unwrap().usize("hidden_size").unwrap(), 1);
@@ -201,16 +211,6 @@ fn opens_and_says_what_is_wrong_with_the_file() {
             "{wrong:.20}"
         );
     }
-}
-
-#[test]
-fn defaults_fill_what_is_absent_and_leave_null() {
-    let c = config(r#"{"a": 1, "b": null}"#)
-        .with_defaults(&serde_json::json!({"a": 7, "b": 8, "c": 0.5, "d": true}));
-    assert_eq!(c.usize("a").unwrap(), 1);
-    assert_eq!(c.usize_opt("b").unwrap(), None);
-    assert_eq!(c.f32("c").unwrap(), 0.5);
-    assert!(c.bool("d").unwrap());
 }
 
 proptest! {

@@ -328,6 +328,14 @@ impl Cursor<'_> {
         self.weights.has(&self.name(name))
     }
 
+    /// Says that what is under `name` here is of no use, though some converters leave it in.
+    pub fn skip(&self, name: &str) {
+        let prefix = self.name(name) + ".";
+        let names = self.weights.names.keys();
+        let here = names.filter(|name| name.starts_with(&prefix));
+        self.weights.used.borrow_mut().extend(here.cloned());
+    }
+
     pub(super) fn name(&self, last: &str) -> String {
         match self.path.as_str() {
             "" => last.to_string(),

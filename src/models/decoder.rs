@@ -64,7 +64,7 @@ impl<'w> Frame<'w> {
     }
 }
 
-impl<B: Block> Decoder<B> {
+impl<B> Decoder<B> {
     /// `vocab_size`, `hidden_size` and `num_hidden_layers` of `config`; `block` makes the layer of a
     /// number from its place, `layers.i`.
     pub fn load(
@@ -96,31 +96,18 @@ impl<B: Block> Decoder<B> {
         decoder.facts.weight_bytes = weights.resident_bytes();
         Ok(decoder)
     }
-}
 
-impl FinalNorm {
-    /// Over the last axis of `x [.., d]`.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
-        match self {
-            FinalNorm::Rms(norm) => norm.forward(x),
-            FinalNorm::Layer(norm) => norm.forward(x),
+    /// What the first layer gets, `[B, L, d_model]`.
+    pub fn embed(&self, batch: &Batch) -> Result<Array> {
+        let h = self.embed_tokens.forward(&batch.tokens)?;
+        match self.embed_scale {
+            Some(scale) => h.scale(scale),
+            None => Ok(h),
         }
     }
-}
 
-impl<B: Block> Model for Decoder<B> {
-    fn forward(&self, batch: &Batch, caches: &mut [LayerCache]) -> Result<Array> {
-        let mut h = self.embed_tokens.forward(&batch.tokens)?;
-        if let Some(scale) = self.embed_scale {
-            h = h.scale(scale)?;
-        }
-        for (layer, cache) in self.layers.iter().zip(caches) {
-            h = layer.forward(&h, batch, cache)?;
-        }
-        self.norm.forward(&h)
-    }
-
-    fn unembed(&self, hidden: &Array) -> Result<Array> {
+    /// Logits `[.., vocab]` of hidden states `[.., d_model]`.
+    pub fn logits(&self, hidden: &Array) -> Result<Array> {
         let mut logits = match &self.lm_head {
             Some(lm_head) => lm_head.forward(hidden)?,
             None => self.embed_tokens.as_linear(hidden)?,
@@ -135,6 +122,30 @@ impl<B: Block> Model for Decoder<B> {
             Some(cap) => logits.scale(1.0 / cap)?.tanh()?.scale(cap),
             None => Ok(logits),
         }
+    }
+}
+
+impl FinalNorm {
+    /// Over the last axis of `x [.., d]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        match self {
+            FinalNorm::Rms(norm) => norm.forward(x),
+            FinalNorm::Layer(norm) => norm.forward(x),
+        }
+    }
+}
+
+impl<B: Block> Model for Decoder<B> {
+    fn forward(&self, batch: &Batch, caches: &mut [LayerCache]) -> Result<Array> {
+        let mut h = self.embed(batch)?;
+        for (layer, cache) in self.layers.iter().zip(caches) {
+            h = layer.forward(&h, batch, cache)?;
+        }
+        self.norm.forward(&h)
+    }
+
+    fn unembed(&self, hidden: &Array) -> Result<Array> {
+        self.logits(hidden)
     }
 
     fn caches(&self) -> Vec<LayerCache> {
