@@ -174,6 +174,7 @@ fn a_merged_model_computes_what_the_two_did() {
         "adapter-lora-moe",
         "adapter-lora-moe-hf",
         "adapter-dora",
+        "adapter-dora-fused",
         "adapter-full",
     ] {
         let case = case(name);
