@@ -12,15 +12,34 @@ use pensieve::mlx::{Device, memory, stream_count};
 use pensieve::sample::Params;
 use tokio::sync::mpsc::Receiver;
 
+/// Architectures for each kind of cache and their mixtures: full, sliding, latent, recurrent, shared,
+/// with sinks, with queries that grow with their positions.
+const BATCHED: &[&str] = &[
+    "llama-base",
+    "llama-sliding",
+    "deepseek_v3-base",
+    "mamba2-base",
+    "lfm2-base",
+    "qwen3_next-base",
+    "nemotron_h-base",
+    "gemma4_text-shared",
+    "gpt_oss-base",
+    "ministral3-sliding-tied",
+];
+
 /// MLX's counters are the process's own, so tests that read them, or load it, run one by one.
 static ONE_BY_ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn start(options: Options) -> Engine {
+    start_case("llama-base", options)
+}
+
+fn start_case(name: &str, options: Options) -> Engine {
     let options = Options {
         device: Some(Device::Cpu),
         ..options
     };
-    let checkpoint = case("llama-base").checkpoint();
+    let checkpoint = case(name).checkpoint();
     let source = Source::Directory(checkpoint.path().to_path_buf());
     Engine::start(source, options, |_, _| {}).unwrap()
 }
@@ -125,11 +144,45 @@ fn requests_together_are_as_alone() {
     for (events, alone) in together.into_iter().zip(&alone) {
         let answer = collect(events);
         assert_eq!(answer.tokens, alone.tokens);
-        assert_eq!(answer.logprobs, alone.logprobs);
+        // A batch rounds in another order.
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
+        assert!(answer.logprobs.iter().zip(&alone.logprobs).all(close));
         assert_eq!(answer.logprobs.len(), answer.tokens.len());
     }
     let texts: std::collections::BTreeSet<_> = alone.iter().map(|a| &a.tokens).collect();
     assert!(texts.len() > 4, "different seeds give different texts");
+}
+
+/// Prompts of different lengths that start, end and are cancelled while others run: each answer is
+/// what it is alone, whatever its layers remember.
+#[test]
+fn a_batch_of_n_equals_n_singles() {
+    let _alone = ONE_BY_ONE.lock().unwrap_or_else(|e| e.into_inner());
+    for name in BATCHED {
+        let case = case(name);
+        let mut engine = start_case(
+            name,
+            Options {
+                max_running: 5,
+                prefill_chunk: 13,
+                ..Options::default()
+            },
+        );
+        let n = case.prompt.len();
+        let requests: Vec<Request> = (0..9)
+            .map(|i| request(&case.prompt[i..n - 3 * (i % 4)], 5 + 4 * i))
+            .collect();
+        let submit = |r: &Request| engine.handle.submit(r.clone()).unwrap();
+        let alone: Vec<Answer> = requests.iter().map(|r| collect(submit(r))).collect();
+        drop(submit(&request(&case.prompt, 30)));
+        let together: Vec<_> = requests.iter().map(submit).collect();
+        drop(submit(&request(&case.prompt, 30)));
+        for (i, (events, alone)) in together.into_iter().zip(&alone).enumerate() {
+            assert_eq!(collect(events).tokens, alone.tokens, "{name} {i}");
+            assert_eq!(alone.tokens.len(), requests[i].max_tokens, "{name} {i}");
+        }
+        engine.stop().unwrap();
+    }
 }
 
 #[test]

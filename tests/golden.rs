@@ -2,6 +2,7 @@
 //! and the invariants that chunking, decoding and rewinding change nothing.
 //!
 //! `PENSIEVE_GOLDEN=llama,qwen3-q4` takes the cases of these families or beginnings of names alone.
+//! `PENSIEVE_GOLDEN_DEVICE=gpu` computes on the GPU (where `MLX_ENABLE_TF32=0` keeps float32 whole).
 //! `PENSIEVE_GOLDEN_REPORT=FILE` writes how far each case is from mlx-lm, one JSON object a line.
 
 mod common;
@@ -27,9 +28,17 @@ const FLOAT32: WeightsAs = WeightsAs::Dense(Dtype::Float32);
 /// A value, or what is wrong with the case.
 type Check<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+fn device() -> Device {
+    match std::env::var("PENSIEVE_GOLDEN_DEVICE").as_deref() {
+        Ok("gpu") => Device::Gpu,
+        Ok("cpu") | Err(_) => Device::Cpu,
+        Ok(other) => panic!("PENSIEVE_GOLDEN_DEVICE is cpu or gpu, not {other}"),
+    }
+}
+
 /// Checks every case, and fails with all that failed.
 fn each(check: impl Fn(&Case) -> Check<()>) {
-    let (_runtime, cases) = (Runtime::enter(Device::Cpu).unwrap(), cases());
+    let (_runtime, cases) = (Runtime::enter(device()).unwrap(), cases());
     let failed: Vec<String> = cases
         .iter()
         .filter_map(|case| Some(format!("{}: {}", case.name, check(case).err()?)))

@@ -1,7 +1,7 @@
 //! The caches of full attention: every key and value, or every latent of which both are made.
 
 use super::buffer::Buffer;
-use super::{KvMask, KvView, continues, rewinds};
+use super::{KvMask, RowView, continues, rewinds};
 use crate::mlx::{Array, Result};
 
 /// Every key and value of a sequence.
@@ -13,7 +13,7 @@ pub struct FullCache {
 }
 
 impl FullCache {
-    pub(super) fn update(&mut self, k: &Array, v: &Array, offset: usize) -> Result<KvView> {
+    pub(super) fn update(&mut self, k: &Array, v: &Array, offset: usize) -> Result<RowView> {
         continues(self.len, offset, k)?;
         // Whatever fails from here on leaves the cache empty, and using it again is an error.
         let start = std::mem::take(&mut self.len);
@@ -21,7 +21,7 @@ impl FullCache {
         self.keys.write(k, start)?;
         self.values.write(v, start)?;
         self.len = start + added;
-        Ok(KvView {
+        Ok(RowView {
             k: self.keys.view(0, self.len, k)?,
             v: self.values.view(0, self.len, v)?,
             mask: KvMask::causal(added),
@@ -64,14 +64,14 @@ pub struct LatentCache {
 }
 
 impl LatentCache {
-    pub(super) fn update(&mut self, latents: &Array, rank: i32, offset: usize) -> Result<KvView> {
+    pub(super) fn update(&mut self, latents: &Array, rank: i32, offset: usize) -> Result<RowView> {
         continues(self.len, offset, latents)?;
         let start = std::mem::take(&mut self.len);
         let added = latents.dim(2)? as usize;
         self.latents.write(latents, start)?;
         self.len = start + added;
         let k = self.latents.view(0, self.len, latents)?;
-        Ok(KvView {
+        Ok(RowView {
             v: k.slice_axis(-1, 0, rank)?,
             k,
             mask: KvMask::causal(added),

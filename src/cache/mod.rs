@@ -1,8 +1,8 @@
 //! What a sequence remembers, layer by layer.
 //!
 //! Attention calls [`LayerCache::update`] and attends to the [`KvView`] that it gets; it never asks
-//! which kind of cache it has. Every kind counts positions, so all caches of a sequence have the
-//! same length between steps.
+//! which kind of cache it has, nor of how many sequences. Every kind counts positions, so all caches
+//! of a sequence have the same length between steps.
 
 mod buffer;
 mod full;
@@ -15,23 +15,26 @@ mod tests;
 
 pub use full::{FullCache, LatentCache};
 pub use recurrent::RecurrentCache;
-pub use view::{Attend, KvMask, KvView};
+pub use view::{Attend, KvMask, KvView, RowView};
 pub use window::{Reach, WindowCache};
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use crate::mlx::{Array, Dtype, Error, Result};
 
 /// A window's reach, the first key and the position behind the last: what a mask depends on.
 type MaskKey = (Reach, usize, usize);
 
-/// One forward pass's input beside the caches.
+/// One forward pass's input beside the caches: sequences that stand at the same position, or several
+/// with one token each and positions of their own.
 #[derive(Debug)]
 pub struct Batch {
     /// Token ids, uint32 `[B, L]`.
     pub tokens: Array,
-    /// The position of the first of them: what the caches hold already.
-    pub offset: usize,
+    /// For each row the position of its first token: what its caches hold already.
+    offsets: Vec<usize>,
+    /// The same on the device, int32 `[B]`, once a layer has asked for it.
+    starts: OnceCell<Array>,
     /// Masks that layers of this pass share.
     masks: RefCell<Vec<(MaskKey, Array)>>,
 }
@@ -39,16 +42,55 @@ pub struct Batch {
 impl Batch {
     /// One sequence's tokens from position `offset` on.
     pub fn single(tokens: &[u32], offset: usize) -> Result<Self> {
-        Array::from_slice(tokens, &[1, tokens.len() as i32]).map(|t| Self::new(t, offset))
+        let tokens = Array::from_slice(tokens, &[1, tokens.len() as i32])?;
+        Self::new(tokens, vec![offset])
     }
 
-    /// Tokens, uint32 `[B, L]`, from position `offset` on.
-    pub fn new(tokens: Array, offset: usize) -> Self {
-        Self {
+    /// Tokens, uint32 `[B, L]`, each row from its own position on.
+    ///
+    /// # Errors
+    /// If there is not one position a row, or rows of different positions have several tokens.
+    pub fn new(tokens: Array, offsets: Vec<usize>) -> Result<Self> {
+        let (b, l) = (tokens.dim(0)?, tokens.dim(1)?);
+        let batch = Self {
             tokens,
-            offset,
+            offsets,
+            starts: OnceCell::new(),
             masks: RefCell::default(),
+        };
+        if b as usize != batch.offsets.len() || (l > 1 && batch.offset().is_none()) {
+            let positions = &batch.offsets;
+            let message = format!(
+                "it starts at {positions:?}; expected a position for each row, the same for all \
+                 where rows have several tokens"
+            );
+            return Err(Error::new("batch", &[&batch.tokens], message));
         }
+        Ok(batch)
+    }
+
+    /// For each row the position of its first token.
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// The position of the first token, if it is the same in all rows.
+    pub fn offset(&self) -> Option<usize> {
+        let first = *self.offsets.first()?;
+        self.offsets
+            .iter()
+            .all(|&offset| offset == first)
+            .then_some(first)
+    }
+
+    /// For each row the position of its first token, int32 `[B]`.
+    pub fn starts(&self) -> Result<&Array> {
+        if let Some(starts) = self.starts.get() {
+            return Ok(starts);
+        }
+        let offsets: Vec<i32> = self.offsets.iter().map(|&offset| offset as i32).collect();
+        let starts = Array::from_slice(&offsets, &[offsets.len() as i32])?;
+        Ok(self.starts.get_or_init(|| starts))
     }
 
     /// How many tokens each row has.
@@ -56,14 +98,15 @@ impl Batch {
         Ok(self.tokens.dim(1)? as usize)
     }
 
-    /// The position behind the last token.
+    /// The position behind the last token, in the row that goes furthest.
     pub fn end(&self) -> Result<usize> {
-        Ok(self.offset + self.len()?)
+        Ok(self.offsets.iter().copied().max().unwrap_or(0) + self.len()?)
     }
 
-    /// Where each token stands, int32, to be broadcast to `[B, L]`.
+    /// Where each token stands, int32 `[B, L]`.
     pub fn positions(&self) -> Result<Array> {
-        Array::arange(self.offset as i32, self.end()? as i32, Dtype::Int32)?.expand_dims(0)
+        let steps = Array::arange(0, self.len()? as i32, Dtype::Int32)?;
+        self.starts()?.expand_dims(-1)?.add(&steps)
     }
 
     /// Whether there are no tokens.
@@ -93,18 +136,8 @@ pub enum LayerCache {
     Window(WindowCache),
     /// A state of fixed size.
     Recurrent(RecurrentCache),
-}
-
-/// Calls the same method of whichever cache it is.
-macro_rules! each {
-    ($self:expr, $cache:ident => $call:expr) => {
-        match $self {
-            LayerCache::Full($cache) => $call,
-            LayerCache::Latent($cache) => $call,
-            LayerCache::Window($cache) => $call,
-            LayerCache::Recurrent($cache) => $call,
-        }
-    };
+    /// A cache for each row of a batch.
+    Rows(Vec<LayerCache>),
 }
 
 impl LayerCache {
@@ -133,28 +166,77 @@ impl LayerCache {
         LayerCache::Recurrent(RecurrentCache::default())
     }
 
-    /// Adds keys and values (`[B, K, L, D]`) at `batch.offset` and shows all that queries may see.
-    ///
-    /// # Errors
-    /// If the cache does not end at `batch.offset`, or is of a kind without keys and values.
-    pub fn update(&mut self, k: &Array, v: &Array, batch: &Batch) -> Result<KvView> {
+    /// The caches of several sequences as one, for a step that they take together: a row each.
+    pub fn join(rows: Vec<LayerCache>) -> Result<Self> {
+        let recurrent = rows.iter().map(|row| match row {
+            LayerCache::Recurrent(cache) => Some(cache),
+            _ => None,
+        });
+        if let Some(rows) = recurrent.collect::<Option<Vec<_>>>() {
+            return Ok(LayerCache::Recurrent(RecurrentCache::join(&rows)?));
+        }
+        Ok(LayerCache::Rows(rows))
+    }
+
+    /// The rows that [`LayerCache::join`] made one.
+    pub fn split(self) -> Result<Vec<LayerCache>> {
         match self {
-            LayerCache::Full(cache) => cache.update(k, v, batch.offset),
-            LayerCache::Window(cache) => cache.update(k, v, batch),
-            LayerCache::Latent(_) | LayerCache::Recurrent(_) => {
-                Err(Error::new("cache update", &[k, v], "it holds no keys"))
+            LayerCache::Rows(rows) => Ok(rows),
+            LayerCache::Recurrent(cache) => {
+                let rows = cache.split()?.into_iter();
+                Ok(rows.map(LayerCache::Recurrent).collect())
             }
+            one => Ok(vec![one]),
         }
     }
 
-    /// Adds latents (`[B, 1, L, R + P]`) at `batch.offset`; the view's keys are the whole of them,
-    /// its values their first `rank` features.
+    /// Adds keys and values (`[B, K, L, D]`) at the batch's positions and shows all that queries may
+    /// see.
     ///
     /// # Errors
-    /// If the cache does not end at `batch.offset`, or is of another kind.
-    pub fn update_latent(&mut self, latents: &Array, rank: i32, batch: &Batch) -> Result<KvView> {
+    /// If the cache does not end there, or is of a kind without keys and values.
+    pub fn update(&mut self, k: &Array, v: &Array, batch: &Batch) -> Result<KvView> {
+        if let LayerCache::Rows(rows) = self {
+            return each_row(rows, batch, |row, i, offset| {
+                row.update_row(&row_of(k, i)?, &row_of(v, i)?, offset, batch)
+            });
+        }
+        let offset = only_offset(batch)?;
+        Ok(KvView::from(self.update_row(k, v, offset, batch)?))
+    }
+
+    fn update_row(
+        &mut self,
+        k: &Array,
+        v: &Array,
+        offset: usize,
+        batch: &Batch,
+    ) -> Result<RowView> {
         match self {
-            LayerCache::Latent(cache) => cache.update(latents, rank, batch.offset),
+            LayerCache::Full(cache) => cache.update(k, v, offset),
+            LayerCache::Window(cache) => cache.update(k, v, offset, batch),
+            _ => Err(Error::new("cache update", &[k, v], "it holds no keys")),
+        }
+    }
+
+    /// Adds latents (`[B, 1, L, R + P]`) at the batch's positions; the view's keys are the whole of
+    /// them, its values their first `rank` features.
+    ///
+    /// # Errors
+    /// If the cache does not end there, or is of another kind.
+    pub fn update_latent(&mut self, latents: &Array, rank: i32, batch: &Batch) -> Result<KvView> {
+        if let LayerCache::Rows(rows) = self {
+            return each_row(rows, batch, |row, i, offset| {
+                row.update_latent_row(&row_of(latents, i)?, rank, offset)
+            });
+        }
+        let offset = only_offset(batch)?;
+        Ok(KvView::from(self.update_latent_row(latents, rank, offset)?))
+    }
+
+    fn update_latent_row(&mut self, latents: &Array, rank: i32, offset: usize) -> Result<RowView> {
+        match self {
+            LayerCache::Latent(cache) => cache.update(latents, rank, offset),
             _ => Err(Error::new(
                 "cache update",
                 &[latents],
@@ -180,7 +262,13 @@ impl LayerCache {
     /// If the cache is shorter than that, or what the next position needs is gone: a window has
     /// moved on, a state has been overwritten. The cache is then as it was.
     pub fn rewind(&mut self, len: usize) -> Result<()> {
-        each!(self, cache => cache.rewind(len))
+        match self {
+            LayerCache::Full(cache) => cache.rewind(len),
+            LayerCache::Latent(cache) => cache.rewind(len),
+            LayerCache::Window(cache) => cache.rewind(len),
+            LayerCache::Recurrent(cache) => cache.rewind(len),
+            LayerCache::Rows(rows) => rows.iter_mut().try_for_each(|row| row.rewind(len)),
+        }
     }
 
     /// A copy that takes no more bytes than it needs and that later steps do not change. To go back
@@ -191,12 +279,22 @@ impl LayerCache {
             LayerCache::Latent(cache) => LayerCache::Latent(cache.snapshot()?),
             LayerCache::Window(cache) => LayerCache::Window(cache.snapshot()?),
             LayerCache::Recurrent(cache) => LayerCache::Recurrent(cache.clone()),
+            LayerCache::Rows(rows) => {
+                let rows = rows.iter().map(LayerCache::snapshot);
+                LayerCache::Rows(rows.collect::<Result<_>>()?)
+            }
         })
     }
 
-    /// The position behind its last entry.
+    /// The position behind its last entry; of several rows the furthest.
     pub fn len(&self) -> usize {
-        each!(self, cache => cache.len())
+        match self {
+            LayerCache::Full(cache) => cache.len(),
+            LayerCache::Latent(cache) => cache.len(),
+            LayerCache::Window(cache) => cache.len(),
+            LayerCache::Recurrent(cache) => cache.len(),
+            LayerCache::Rows(rows) => rows.iter().map(LayerCache::len).max().unwrap_or(0),
+        }
     }
 
     /// Whether it holds nothing.
@@ -206,13 +304,52 @@ impl LayerCache {
 
     /// Bytes it takes, unused room included.
     pub fn nbytes(&self) -> usize {
-        each!(self, cache => cache.nbytes())
+        match self {
+            LayerCache::Full(cache) => cache.nbytes(),
+            LayerCache::Latent(cache) => cache.nbytes(),
+            LayerCache::Window(cache) => cache.nbytes(),
+            LayerCache::Recurrent(cache) => cache.nbytes(),
+            LayerCache::Rows(rows) => rows.iter().map(LayerCache::nbytes).sum(),
+        }
     }
 
     /// The arrays it holds, to be evaluated after a step that nothing else evaluates.
     pub fn arrays(&self) -> Vec<&Array> {
-        each!(self, cache => cache.arrays())
+        match self {
+            LayerCache::Full(cache) => cache.arrays(),
+            LayerCache::Latent(cache) => cache.arrays(),
+            LayerCache::Window(cache) => cache.arrays(),
+            LayerCache::Recurrent(cache) => cache.arrays(),
+            LayerCache::Rows(rows) => rows.iter().flat_map(LayerCache::arrays).collect(),
+        }
     }
+}
+
+/// Calls `update` for each row with its number and position.
+fn each_row(
+    rows: &mut [LayerCache],
+    batch: &Batch,
+    update: impl Fn(&mut LayerCache, usize, usize) -> Result<RowView>,
+) -> Result<KvView> {
+    if rows.len() != batch.offsets().len() {
+        let message = format!("it has {} rows", rows.len());
+        return Err(Error::new("cache update", &[&batch.tokens], message));
+    }
+    let rows = rows.iter_mut().zip(batch.offsets()).enumerate();
+    let views = rows.map(|(i, (row, &offset))| update(row, i, offset));
+    Ok(KvView::rows(views.collect::<Result<_>>()?))
+}
+
+fn row_of(array: &Array, i: usize) -> Result<Array> {
+    array.slice_axis(0, i as i32, i as i32 + 1)
+}
+
+/// The position of a batch whose rows share one cache.
+fn only_offset(batch: &Batch) -> Result<usize> {
+    batch.offset().ok_or_else(|| {
+        let message = "sequences at different positions need a cache each, joined";
+        Error::new("cache update", &[&batch.tokens], message)
+    })
 }
 
 /// Checks that new entries start where a cache of length `len` ends.

@@ -8,9 +8,12 @@ use crate::mlx::{Array, Error, Result};
 /// What a recurrent layer carries from token to token.
 #[derive(Clone, Debug, Default)]
 pub struct RecurrentCache {
+    /// `[B, K - 1, C]`.
     conv: Option<Array>,
+    /// `[B, ..]`.
     state: Option<Array>,
-    len: usize,
+    /// For each row how many tokens it has seen; empty is one row that has seen none.
+    lens: Vec<usize>,
 }
 
 impl RecurrentCache {
@@ -38,30 +41,62 @@ impl RecurrentCache {
     /// # Errors
     /// If the cache does not end where the batch starts.
     pub fn advance(&mut self, state: Option<Array>, batch: &Batch) -> Result<()> {
-        continues(self.len, batch.offset, &batch.tokens)?;
+        self.lens.resize(batch.offsets().len(), 0);
+        for (len, &offset) in self.lens.iter_mut().zip(batch.offsets()) {
+            continues(*len, offset, &batch.tokens)?;
+            *len += batch.len()?;
+        }
         self.state = state;
-        self.len += batch.len()?;
         Ok(())
     }
 
-    pub(super) fn rewind(&mut self, len: usize) -> Result<()> {
-        rewinds(self.len, len)?;
-        match len {
-            0 => *self = Self::default(),
-            _ if len == self.len => {}
-            _ => {
-                let message = format!(
-                    "cannot rewind to {len}: a recurrent state exists for position {} only",
-                    self.len
-                );
-                return Err(Error::new("cache rewind", &[], message));
+    /// Caches of several sequences as one, a row each. Either all have seen tokens or none has.
+    pub(super) fn join(rows: &[&Self]) -> Result<Self> {
+        let join = |parts: Vec<Option<&Array>>| -> Result<Option<Array>> {
+            match parts.into_iter().collect::<Option<Vec<_>>>() {
+                Some(parts) => Array::concatenate(&parts, 0).map(Some),
+                None => Ok(None),
             }
+        };
+        Ok(Self {
+            conv: join(rows.iter().map(|row| row.conv.as_ref()).collect())?,
+            state: join(rows.iter().map(|row| row.state.as_ref()).collect())?,
+            lens: rows.iter().map(|row| row.len()).collect(),
+        })
+    }
+
+    /// The rows by themselves.
+    pub(super) fn split(&self) -> Result<Vec<Self>> {
+        let row = |array: &Option<Array>, i: usize| {
+            let row = |array: &Array| array.slice_axis(0, i as i32, i as i32 + 1);
+            array.as_ref().map(row).transpose()
+        };
+        let rows = self.lens.iter().enumerate().map(|(i, &len)| {
+            Ok(Self {
+                conv: row(&self.conv, i)?,
+                state: row(&self.state, i)?,
+                lens: vec![len],
+            })
+        });
+        rows.collect()
+    }
+
+    pub(super) fn rewind(&mut self, len: usize) -> Result<()> {
+        rewinds(self.len(), len)?;
+        if len == 0 {
+            *self = Self::default();
+        } else if self.lens.iter().any(|&now| now != len) {
+            let message = format!(
+                "cannot rewind to {len}: a recurrent state exists for position {} only",
+                self.len()
+            );
+            return Err(Error::new("cache rewind", &[], message));
         }
         Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.lens.iter().copied().max().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {

@@ -17,6 +17,7 @@ fn batch(from: usize, to: usize) -> Batch {
 fn seen(cache: &mut LayerCache, from: usize, to: usize) -> Vec<Vec<usize>> {
     let k = entries(from, to);
     let view = cache.update(&k, &k, &batch(from, to)).unwrap();
+    let view = view.shared().unwrap().clone();
     let keys = view.k.contiguous().unwrap().to_vec::<f32>().unwrap();
     let (l, s) = (to - from, keys.len());
     let visible = match view.mask {
@@ -183,6 +184,7 @@ fn latents_are_keys_and_their_front_is_values() {
     let mut cache = LayerCache::latent();
     let latents = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[1, 1, 2, 3]).unwrap();
     let view = cache.update_latent(&latents, 2, &batch(0, 2)).unwrap();
+    let view = view.shared().unwrap();
     assert_eq!(view.k.shape(), [1, 1, 2, 3]);
     assert_eq!(view.v.to_vec::<f32>().unwrap(), [1.0, 2.0, 4.0, 5.0]);
     assert_eq!(cache.nbytes(), 4 * 3 * 256);

@@ -1,6 +1,6 @@
 //! What attention reads: keys, values, and which of them a query sees.
 
-use crate::mlx::{Array, Dtype, Mask, Result, scaled_dot_product_attention};
+use crate::mlx::{Array, Dtype, Error, Mask, Result, scaled_dot_product_attention};
 
 /// Which keys the queries of a step see.
 #[derive(Clone, Debug)]
@@ -46,8 +46,54 @@ impl Attend<'_> {
 }
 
 /// The keys and values that a step's queries attend to. Layers that share them share a view.
+///
+/// Rows of different lengths have a view each: padding them to one length would take a mask, and a
+/// mask turns MLX's fused attention off.
 #[derive(Clone, Debug)]
 pub struct KvView {
+    /// One for the whole batch, or one for each row.
+    rows: Vec<RowView>,
+}
+
+impl KvView {
+    pub(super) fn rows(rows: Vec<RowView>) -> Self {
+        Self { rows }
+    }
+
+    /// The view that all rows share.
+    ///
+    /// # Errors
+    /// If rows have a view each.
+    pub fn shared(&self) -> Result<&RowView> {
+        match &self.rows[..] {
+            [view] => Ok(view),
+            _ => Err(Error::new("attention", &[], "its rows have a cache each")),
+        }
+    }
+
+    /// Attention of `queries [B, H, L, D]`, where H is a multiple of K: `[B, H, L, V]`.
+    pub fn attend(&self, queries: &Array, how: Attend) -> Result<Array> {
+        if let [view] = &self.rows[..] {
+            return view.attend(queries, how);
+        }
+        let attended = self.rows.iter().enumerate().map(|(i, view)| {
+            let queries = queries.slice_axis(0, i as i32, i as i32 + 1)?;
+            view.attend(&queries, how)
+        });
+        let attended = attended.collect::<Result<Vec<_>>>()?;
+        Array::concatenate(&attended.iter().collect::<Vec<_>>(), 0)
+    }
+}
+
+impl From<RowView> for KvView {
+    fn from(view: RowView) -> Self {
+        Self { rows: vec![view] }
+    }
+}
+
+/// The keys and values of one row, or of rows that are alike.
+#[derive(Clone, Debug)]
+pub struct RowView {
     /// `[B, K, S, D]`.
     pub k: Array,
     /// `[B, K, S, V]`.
@@ -56,9 +102,8 @@ pub struct KvView {
     pub mask: KvMask,
 }
 
-impl KvView {
-    /// Attention of `queries [B, H, L, D]`, where H is a multiple of K: `[B, H, L, V]`.
-    pub fn attend(&self, queries: &Array, how: Attend) -> Result<Array> {
+impl RowView {
+    fn attend(&self, queries: &Array, how: Attend) -> Result<Array> {
         if let Some(cap) = how.softcap {
             return self.attend_capped(queries, how.scale, cap);
         }

@@ -5,7 +5,7 @@
 //! needs no mask, and a rewind works as far back as entries are still there.
 
 use super::buffer::{Buffer, STEP};
-use super::{Batch, KvMask, KvView, continues, rewinds};
+use super::{Batch, KvMask, RowView, continues, rewinds};
 use crate::mlx::{Array, Dtype, Error, Result};
 
 /// How far back a query sees.
@@ -71,8 +71,13 @@ impl WindowCache {
         }
     }
 
-    pub(super) fn update(&mut self, k: &Array, v: &Array, batch: &Batch) -> Result<KvView> {
-        let offset = batch.offset;
+    pub(super) fn update(
+        &mut self,
+        k: &Array,
+        v: &Array,
+        offset: usize,
+        batch: &Batch,
+    ) -> Result<RowView> {
         continues(self.len, offset, k)?;
         let (start, len) = (
             std::mem::take(&mut self.start),
@@ -99,7 +104,7 @@ impl WindowCache {
         } else {
             KvMask::causal(added)
         };
-        Ok(KvView {
+        Ok(RowView {
             k: self.keys.view(first - start, end - start, k)?,
             v: self.values.view(first - start, end - start, v)?,
             mask,

@@ -90,27 +90,6 @@ impl Cursor<'_> {
         })
     }
 
-    /// Linear layers of all experts that are stored as one, `experts.name` `[E, out, in]` without a
-    /// last name, their rows one after the other.
-    pub fn split_experts<const N: usize>(
-        &self,
-        name: &str,
-        outs: [usize; N],
-        [n_experts, inner]: [usize; 2],
-    ) -> LoadResult<[SwitchLinear; N]> {
-        let shape = [n_experts, outs.iter().sum(), inner];
-        let fused = Matrix::Dense(self.at("experts").tensor(name, &shape)?);
-        let mut end = 0;
-        let mut parts = Vec::with_capacity(N);
-        for out in outs {
-            let weight = fused.rows(end, end + out)?;
-            end += out;
-            parts.push(SwitchLinear::plain(weight));
-        }
-        // As many parts as sizes.
-        Ok(<[SwitchLinear; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
-    }
-
     /// An embedding `name` of `vocab` rows of `d_model` features.
     pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
         let here = self.at(name);

@@ -5,7 +5,9 @@ mod fuse;
 mod handle;
 mod perplexity;
 mod request;
+mod schedule;
 mod sequence;
+mod step;
 mod thread;
 
 pub use check::{Checked, Fault, check};

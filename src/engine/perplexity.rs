@@ -118,7 +118,7 @@ impl Scorer {
         for start in (0..inputs).step_by(self.chunk) {
             let end = (start + self.chunk).min(inputs);
             let (from, to) = (start as i32, end as i32);
-            let chunk = Batch::new(tokens.slice_axis(1, from, to)?, start);
+            let chunk = Batch::new(tokens.slice_axis(1, from, to)?, vec![start; batch.len()])?;
             let hidden = self.model.forward(&chunk, &mut caches)?; // [B, L, d_model]
             // Evaluated before its rows are cut, or every piece would compute it anew.
             let states = caches.iter().flat_map(LayerCache::arrays);

@@ -1,16 +1,14 @@
 //! One request on its way through the model: prefill in chunks, then a token a step.
-//!
-//! A step builds the graph for the next token from the device-side value of the current one, starts
-//! it, and only then reads the current one, so that the device never waits for the host.
 
 use std::time::Instant;
 
 use super::handle::Submission;
 use super::request::{Event, FinishReason, Request, Stats, TokenLogprob};
+use super::step::{Pending, draw};
 use crate::cache::{Batch, LayerCache};
-use crate::mlx::{Array, Result, async_eval, eval, memory};
+use crate::mlx::{Array, Result, eval, memory};
 use crate::models::Model;
-use crate::sample::{Scores, sample, score};
+use crate::sample::{Scores, score};
 use tokio::sync::mpsc::Sender;
 
 /// Whether a sequence goes on after a step.
@@ -18,29 +16,23 @@ use tokio::sync::mpsc::Sender;
 pub enum Progress {
     /// There is more to do.
     Going,
-    /// It has reported its end, or nobody listens.
+    /// It has reported its end.
     Done,
-}
-
-/// A token that is being computed.
-struct Pending {
-    /// uint32 `[1]`.
-    token: Array,
-    scores: Option<Scores>,
 }
 
 /// A request in progress.
 pub struct Sequence {
-    request: Request,
+    pub(super) request: Request,
+    pub(super) caches: Vec<LayerCache>,
+    /// Its part of the step being computed; none before its prompt is through.
+    pub(super) pending: Option<Pending>,
+    /// Tokens drawn so far, the pending one included: the number of the next random key.
+    pub(super) drawn: u64,
     events: Sender<Event>,
     eos_ids: Vec<u32>,
-    caches: Vec<LayerCache>,
     /// Tokens of the prompt that the caches hold.
     prefilled: usize,
     prompt_scores: Vec<Option<TokenLogprob>>,
-    pending: Option<Pending>,
-    /// Tokens drawn so far, the pending one included: the number of the next random key.
-    drawn: u64,
     started: Instant,
     first_token: Option<Instant>,
     stats: Stats,
@@ -61,13 +53,13 @@ impl Sequence {
         };
         Self {
             request,
-            events,
-            eos_ids: eos_ids.to_vec(),
             caches: model.caches(),
-            prefilled: 0,
-            prompt_scores: Vec::new(),
             pending: None,
             drawn: 0,
+            events,
+            eos_ids: eos_ids.to_vec(),
+            prefilled: 0,
+            prompt_scores: Vec::new(),
             started: Instant::now(),
             first_token: None,
             stats,
@@ -84,26 +76,28 @@ impl Sequence {
         self.report(Event::Failed(message));
     }
 
-    /// Does one chunk of the prompt, at most `chunk` tokens, or one token of the answer.
+    /// Tokens of the prompt still to be computed.
+    pub fn prompt_left(&self) -> usize {
+        self.request.prompt.len() - self.prefilled
+    }
+
+    /// The position of the pending token.
+    pub fn position(&self) -> usize {
+        self.request.prompt.len() + self.stats.completion_tokens
+    }
+
+    /// Whether a token may come after the pending one.
+    pub fn goes_on(&self) -> bool {
+        self.stats.completion_tokens + 1 < self.request.max_tokens
+    }
+
+    /// Computes up to `tokens` more of the prompt; at its end starts drawing the first token.
     ///
     /// # Errors
     /// If MLX fails; the sequence's caches are then undefined and it must be dropped.
-    pub fn step(&mut self, model: &dyn Model, chunk: usize) -> Result<Progress> {
-        if self.is_abandoned() {
-            return Ok(Progress::Done);
-        }
-        if self.prefilled < self.request.prompt.len() {
-            return self.prefill(model, chunk);
-        }
-        match self.pending.take() {
-            Some(pending) => self.decode(model, pending),
-            None => Ok(Progress::Done),
-        }
-    }
-
-    fn prefill(&mut self, model: &dyn Model, chunk: usize) -> Result<Progress> {
+    pub fn prefill(&mut self, model: &dyn Model, tokens: usize) -> Result<Progress> {
         let prompt = &self.request.prompt;
-        let end = (self.prefilled + chunk.max(1)).min(prompt.len());
+        let end = (self.prefilled + tokens.max(1)).min(prompt.len());
         let last = end == prompt.len();
         let batch = Batch::single(&prompt[self.prefilled..end], self.prefilled)?;
         let hidden = model.forward(&batch, &mut self.caches)?;
@@ -113,13 +107,8 @@ impl Sequence {
         self.prefilled = end;
         if !last {
             // Nothing else asks for the caches yet; evaluating them bounds the graph's size.
-            eval(
-                &self
-                    .caches
-                    .iter()
-                    .flat_map(LayerCache::arrays)
-                    .collect::<Vec<_>>(),
-            )?;
+            let arrays = self.caches.iter().flat_map(LayerCache::arrays);
+            eval(&arrays.collect::<Vec<_>>())?;
             return Ok(Progress::Going);
         }
         if self.request.prompt_logprobs {
@@ -131,7 +120,7 @@ impl Sequence {
         }
         let l = hidden.dim(1)?;
         let hidden = hidden.slice_axis(1, l - 1, l)?; // [1, 1, d_model]
-        self.pending = Some(self.draw(model, &hidden)?);
+        draw(model, &hidden, &mut [self])?;
         Ok(Progress::Going)
     }
 
@@ -156,29 +145,12 @@ impl Sequence {
         Ok(())
     }
 
-    /// Starts computing the next token from the hidden state `[1, 1, d_model]` before it.
-    fn draw(&mut self, model: &dyn Model, hidden: &Array) -> Result<Pending> {
-        let logits = model.unembed(&hidden.squeeze(0)?)?; // [1, vocab]
-        let token = sample(&logits, &self.request.params, self.drawn)?;
-        self.drawn += 1;
-        let scores = match self.request.logprobs {
-            Some(top) => Some(score(&logits, &token, top)?),
-            None => None,
-        };
-        let wanted = scores.iter().flat_map(Scores::arrays).chain([&token]);
-        async_eval(&wanted.collect::<Vec<_>>())?;
-        Ok(Pending { token, scores })
-    }
-
-    fn decode(&mut self, model: &dyn Model, current: Pending) -> Result<Progress> {
-        // One step ahead, unless this token is the last that may come.
-        if self.stats.completion_tokens + 1 < self.request.max_tokens {
-            let tokens = current.token.reshape(&[1, 1])?;
-            let offset = self.request.prompt.len() + self.stats.completion_tokens;
-            let hidden = model.forward(&Batch::new(tokens, offset), &mut self.caches)?;
-            self.pending = Some(self.draw(model, &hidden)?);
-        }
-        let id = current.token.item::<u32>()?;
+    /// Reports the token that `current` is, waiting for it.
+    ///
+    /// # Errors
+    /// If the step that drew it failed.
+    pub fn take(&mut self, current: &Pending) -> Result<Progress> {
+        let id = current.id()?;
         let now = Instant::now();
         let first = *self.first_token.get_or_insert(now);
         self.stats.prefill = (first - self.started).as_secs_f64();

@@ -1,5 +1,4 @@
-//! The engine thread: it loads the model, takes requests from the queue, and steps the running
-//! sequences in turn. Everything that is an array lives and dies here.
+//! The engine thread: it loads the model, takes requests from the queue, and runs them together. Everything that is an array lives and dies here.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +9,9 @@ use std::time::Instant;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::handle::{Command, Facts, Handle, Inbox, Submission};
+use super::schedule;
 use super::sequence::{Progress, Sequence};
+use super::step;
 use crate::cache::Batch;
 use crate::checkpoint::{Adapters, GenerationConfig, LoadError, Source, WeightsAs};
 use crate::mlx::{self, Device, Dtype, Runtime, clear_cache};
@@ -41,13 +42,13 @@ pub struct Options {
     pub weights: WeightsMode,
     /// The directory of a fine-tune (`adapters.safetensors`), if there is one.
     pub adapters: Option<Source>,
-    /// Tokens of a prompt that are computed in one go.
+    /// Tokens that one round computes at most, of prompts and answers together.
     pub prefill_chunk: usize,
     /// Tokens of prompt and answer together; the model's own limit if not given.
     pub context_length: Option<usize>,
     /// Requests that may wait beside the running ones.
     pub queue_limit: usize,
-    /// Requests that run at a time, each a token in turn.
+    /// Requests that run at a time.
     pub max_running: usize,
 }
 
@@ -178,7 +179,8 @@ impl Drop for Engine {
 
 /// What the thread owns. Fields drop in this order: the model's arrays before the runtime.
 struct EngineThread {
-    running: VecDeque<Sequence>,
+    /// Requests in progress, in the order in which they came.
+    running: Vec<Sequence>,
     /// Requests that wait for a place; their number is bounded by the handle.
     queue: VecDeque<Submission>,
     model: Box<dyn Model>,
@@ -225,7 +227,7 @@ impl EngineThread {
         };
         let (handle, inbox) = Handle::new(facts, options.queue_limit);
         let engine = Self {
-            running: VecDeque::new(),
+            running: Vec::new(),
             queue: VecDeque::new(),
             model,
             generation,
@@ -251,7 +253,7 @@ impl EngineThread {
 
     fn serve(&mut self) {
         while self.take_commands() {
-            self.step_next();
+            self.round();
             if self.running.is_empty() {
                 // Nothing runs: buffers kept for reuse go back to the system.
                 if let Err(error) = clear_cache() {
@@ -294,7 +296,7 @@ impl EngineThread {
             left += 1;
             let eos_ids = &self.generation.eos_token_id;
             let sequence = Sequence::new(submission, self.model.as_ref(), eos_ids);
-            self.running.push_back(sequence);
+            self.running.push(sequence);
         }
         self.inbox.waiting.fetch_sub(left, Ordering::AcqRel);
         connected || !self.running.is_empty()
@@ -311,13 +313,59 @@ impl EngineThread {
         }
     }
 
-    /// Steps the sequence whose turn it is. An error ends that sequence and no other.
-    fn step_next(&mut self) {
-        let Some(mut sequence) = self.running.pop_front() else {
-            return;
-        };
-        match sequence.step(self.model.as_ref(), self.prefill_chunk) {
-            Ok(Progress::Going) => self.running.push_back(sequence),
+    /// A token for every answer in progress, and prompts as far as the round's budget goes.
+    fn round(&mut self) {
+        self.running.retain(|sequence| !sequence.is_abandoned());
+        let (decoding, prefilling): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|sequence| sequence.pending.is_some());
+        let left: Vec<usize> = prefilling.iter().map(Sequence::prompt_left).collect();
+        let shares = schedule::share(&left, decoding.len(), self.prefill_chunk);
+        self.decode(decoding);
+        let mut shares = shares.into_iter();
+        for sequence in prefilling {
+            match shares.next() {
+                Some(tokens) => self.prefill(sequence, tokens),
+                None => self.running.push(sequence),
+            }
+        }
+    }
+
+    /// One step of all these. An error ends them and no others.
+    fn decode(&mut self, mut sequences: Vec<Sequence>) {
+        // One step ahead, unless the pending token is the last that may come.
+        let mut ahead: Vec<&mut Sequence> = sequences.iter_mut().filter(|s| s.goes_on()).collect();
+        let mut current = match ahead.is_empty() {
+            true => Ok(Vec::new()),
+            false => step::advance(self.model.as_ref(), &mut ahead),
+        }
+        .map(Vec::into_iter);
+        for mut sequence in sequences {
+            let progress = match &mut current {
+                Err(error) => Err(error.clone()),
+                Ok(current) => {
+                    let current = match sequence.goes_on() {
+                        true => current.next().flatten(),
+                        false => sequence.pending.take(),
+                    };
+                    match current {
+                        Some(current) => sequence.take(&current),
+                        None => Ok(Progress::Done),
+                    }
+                }
+            };
+            self.keep(sequence, progress);
+        }
+    }
+
+    fn prefill(&mut self, mut sequence: Sequence, tokens: usize) {
+        let progress = sequence.prefill(self.model.as_ref(), tokens);
+        self.keep(sequence, progress);
+    }
+
+    fn keep(&mut self, sequence: Sequence, progress: mlx::Result<Progress>) {
+        match progress {
+            Ok(Progress::Going) => self.running.push(sequence),
             Ok(Progress::Done) => {}
             Err(error) => {
                 tracing::error!("a request failed: {error}");

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::decoder::{Block, Decoder, FinalNorm, Frame};
-use super::{Model, heads, positive, positive_or, windows};
+use super::{Model, heads, positive, windows};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
 use crate::mlx::{Array, Dtype, Result};
@@ -85,7 +85,10 @@ fn layer_windows(config: &Config) -> LoadResult<impl Fn(usize) -> Option<usize>>
         None => windows(config)?,
         Some(_) => Vec::new(),
     };
-    let pattern = positive_or(config, key, 4)?;
+    let pattern = match config.value(key) {
+        Some(_) => positive(config, key)?,
+        None => 4,
+    };
     let window = positive(config, "sliding_window")?;
     Ok(move |i: usize| match types.is_empty() {
         true => (!(i + 1).is_multiple_of(pattern)).then_some(window),

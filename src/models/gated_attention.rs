@@ -61,17 +61,3 @@ impl GatedAttention {
         attention.output(&found.multiply(&gate.flatten(2, 3)?.sigmoid()?)?)
     }
 }
-
-/// How many features of a head turn, by the `partial_rotary_factor` of `settings`.
-pub(super) fn turning(settings: &Config, head_dim: usize) -> LoadResult<usize> {
-    let key = "partial_rotary_factor";
-    settings.f32(key)?;
-    // In float64 and cut off, as the reference computes it.
-    let part = settings.value(key).and_then(|part| part.as_f64());
-    let dims = (head_dim as f64 * part.unwrap_or(f64::NAN)) as usize;
-    if dims == 0 || dims > head_dim || !dims.is_multiple_of(2) {
-        let expected = format!("a part of {head_dim} features that is an even number of them");
-        return Err(settings.invalid(key, expected).into());
-    }
-    Ok(dims)
-}

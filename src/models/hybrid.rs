@@ -6,14 +6,12 @@
 use super::decoder::{Block, Decoder, FinalNorm, Frame};
 use super::gated_attention::GatedAttention;
 use super::gated_delta_net::GatedDeltaNet;
+use super::qwen3_moe::{Experts, FeedForward, Routing};
 use super::{Model, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{CheckpointError, Config, Cursor, LoadError, LoadResult, Weights};
 use crate::mlx::{Array, Result};
-use crate::nn::{
-    Activation, ExpertShape, GatedMlp, Linear, RmsNorm, Rope, SwitchGlu, softmax_top_k,
-    weighted_sum,
-};
+use crate::nn::{ExpertShape, GatedMlp, RmsNorm, Rope};
 
 /// A decoder of gated delta nets and attention layers, every `full_attention_interval`-th or as
 /// `layer_types` says; `fused` is what [`GatedDeltaNet::load`] asks for, and `mlp` makes the
@@ -23,7 +21,7 @@ pub(super) fn load_hybrid(
     weights: &mut Weights,
     rope: Rope,
     fused: bool,
-    mlp: impl Fn(usize, &Cursor) -> LoadResult<Mlp>,
+    mlp: impl Fn(usize, &Cursor) -> LoadResult<FeedForward>,
 ) -> LoadResult<Box<dyn Model>> {
     let tied = config.bool_or("tie_word_embeddings", false)?;
     // Layers that predict several tokens are not used.
@@ -132,7 +130,7 @@ struct Layer {
     input_layernorm: RmsNorm,
     mixer: Mixer,
     post_attention_layernorm: RmsNorm,
-    mlp: Mlp,
+    mlp: FeedForward,
 }
 
 enum Mixer {
@@ -149,10 +147,7 @@ impl Block for Layer {
         };
         let h = h.add(&mixed)?;
         let x = self.post_attention_layernorm.forward(&h)?;
-        h.add(&match &self.mlp {
-            Mlp::Dense(mlp) => mlp.forward(&x)?,
-            Mlp::Sparse(mlp) => mlp.forward(&x)?,
-        })
+        h.add(&self.mlp.forward(&x)?)
     }
 
     fn cache(&self) -> LayerCache {
@@ -163,86 +158,19 @@ impl Block for Layer {
     }
 }
 
-/// The feed-forward part of a layer.
-pub(super) enum Mlp {
-    Dense(GatedMlp),
-    Sparse(Box<SparseMlp>),
-}
-
-impl Mlp {
-    /// A dense one under `w`.
-    pub fn dense(config: &Config, w: &Cursor) -> LoadResult<Self> {
-        let sizes = (
-            size(config, "hidden_size")?,
-            size(config, "intermediate_size")?,
-        );
-        GatedMlp::load(w, sizes.0, sizes.1, false).map(Mlp::Dense)
-    }
-}
-
-/// Experts, and one more that every token goes through, by a gate of its own.
-pub(super) struct SparseMlp {
-    /// `[E, d_model]`.
-    gate: Linear,
-    switch_mlp: SwitchGlu,
-    shared_expert: GatedMlp,
-    /// `[1, d_model]`.
-    shared_expert_gate: Linear,
-    /// Experts a token.
-    top_k: usize,
-    /// Whether their weights add up to 1.
-    normalise: bool,
-}
-
-impl SparseMlp {
-    /// Under `w`. The experts are stacked, one by one, or two matrices of all.
-    pub fn load(config: &Config, w: &Cursor, normalise: bool) -> LoadResult<Mlp> {
-        let d_model = size(config, "hidden_size")?;
-        let n_experts = size(config, "num_experts")?;
-        let top_k = size(config, "num_experts_per_tok")?;
-        if top_k > n_experts {
-            let expected = format!("at most num_experts, which is {n_experts}");
-            return Err(config.invalid("num_experts_per_tok", expected).into());
-        }
-        let d_ff = size(config, "moe_intermediate_size")?;
-        let shared = size(config, "shared_expert_intermediate_size")?;
-        let switch_mlp = match w.has("experts.gate_up_proj") {
-            true => {
-                let outs = [d_ff, d_ff];
-                let [gate_proj, up_proj] =
-                    w.split_experts("gate_up_proj", outs, [n_experts, d_model])?;
-                let [down_proj] = w.split_experts("down_proj", [d_model], [n_experts, d_ff])?;
-                SwitchGlu {
-                    gate_proj,
-                    up_proj,
-                    down_proj,
-                    activation: Activation::Silu,
-                }
-            }
-            false => {
-                let shape = ExpertShape {
-                    n_experts,
-                    d_model,
-                    d_ff,
-                };
-                SwitchGlu::load(w, shape, false)?
-            }
-        };
-        Ok(Mlp::Sparse(Box::new(Self {
-            gate: w.linear("gate", [n_experts, d_model], false)?,
-            switch_mlp,
-            shared_expert: GatedMlp::load(&w.at("shared_expert"), d_model, shared, false)?,
-            shared_expert_gate: w.linear("shared_expert_gate", [1, d_model], false)?,
-            top_k,
-            normalise,
-        })))
-    }
-
-    fn forward(&self, x: &Array) -> Result<Array> {
-        let gates = self.gate.forward(x)?;
-        let (indices, scores) = softmax_top_k(&gates, self.top_k, self.normalise)?;
-        let y = weighted_sum(&self.switch_mlp.forward(x, &indices)?, &scores)?;
-        let share = self.shared_expert_gate.forward(x)?.sigmoid()?;
-        y.add(&share.multiply(&self.shared_expert.forward(x)?)?)
-    }
+/// Experts under `w`, and one more that every token goes through, by a gate of its own.
+pub(super) fn experts(config: &Config, w: &Cursor, normalise: bool) -> LoadResult<FeedForward> {
+    let d_model = size(config, "hidden_size")?;
+    let shape = ExpertShape {
+        n_experts: size(config, "num_experts")?,
+        d_model,
+        d_ff: size(config, "moe_intermediate_size")?,
+    };
+    let routing = Routing::SoftmaxTopK { normalise };
+    let mut experts = Experts::load(config, w, "gate", shape, routing, false)?;
+    let d_ff = size(config, "shared_expert_intermediate_size")?;
+    let shared = GatedMlp::load(&w.at("shared_expert"), d_model, d_ff, false)?;
+    let gate = w.linear("shared_expert_gate", [1, d_model], false)?;
+    experts.shared = Some((shared, gate));
+    Ok(experts.into())
 }

@@ -6,9 +6,9 @@
 
 use serde_json::json;
 
-use super::gated_attention::turning;
-use super::hybrid::{Mlp, SparseMlp, load_hybrid};
-use super::{Model, heads};
+use super::hybrid::{experts, load_hybrid};
+use super::qwen3_moe::dense;
+use super::{Model, heads, rotary_dims};
 use crate::checkpoint::{Config, LoadResult, Weights};
 use crate::nn::Rope;
 
@@ -37,8 +37,8 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     let sparse = config.usize("num_experts")? > 0;
     let normalise = config.bool_or("norm_topk_prob", true)?;
     load_hybrid(config, weights, rope, false, |_, w| match sparse {
-        true => SparseMlp::load(config, w, normalise),
-        false => Mlp::dense(config, w),
+        true => experts(config, w, normalise),
+        false => dense(config, w),
     })
 }
 
@@ -54,8 +54,7 @@ fn rope(config: &Config) -> LoadResult<Rope> {
         Some(parameters) => (parameters.clone(), Some(parameters)),
         None => (config.clone(), config.object("rope_scaling")?),
     };
-    let settings = settings.with_defaults(&json!({"partial_rotary_factor": 0.25}));
-    let dims = turning(&settings, heads(config)?.head_dim)?;
+    let dims = rotary_dims(&settings, heads(config)?.head_dim, Some(0.25))?;
     let rope = Rope::plain(dims, settings.f32_or("rope_theta", 1e5)?, false);
     match scaling {
         Some(scaling) => rope.scaled(config, &scaling),

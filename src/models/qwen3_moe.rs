@@ -176,6 +176,15 @@ impl From<Experts> for FeedForward {
     }
 }
 
+impl FeedForward {
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        match self {
+            FeedForward::Dense(mlp) => mlp.forward(x),
+            FeedForward::Experts(experts) => experts.forward(x),
+        }
+    }
+}
+
 /// A pre-norm layer: `h += attention(norm(h)); h += feed_forward(norm(h))`.
 pub(super) struct MoeLayer {
     input_layernorm: RmsNorm,
@@ -231,11 +240,7 @@ impl Block for MoeLayer {
         let x = self.input_layernorm.forward(h)?;
         let h = self.join(h, self.self_attn.forward(&x, batch, cache)?)?;
         let x = self.post_attention_layernorm.forward(&h)?;
-        let fed = match &self.feed_forward {
-            FeedForward::Dense(mlp) => mlp.forward(&x)?,
-            FeedForward::Experts(experts) => experts.forward(&x)?,
-        };
-        self.join(&h, fed)
+        self.join(&h, self.feed_forward.forward(&x)?)
     }
 
     fn cache(&self) -> LayerCache {

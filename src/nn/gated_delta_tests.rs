@@ -182,7 +182,7 @@ proptest! {
         let (chunked, chunked_state) = inputs.all().forward(inputs.state.as_ref()).unwrap();
         let outputs = y.max_difference(&chunked).unwrap();
         let states = state.max_difference(&chunked_state).unwrap();
-        prop_assert!(outputs < 1e-4 && states < 1e-4, "{outputs:e}, {states:e}");
+        prop_assert!(outputs < 1e-5 && states < 1e-5, "{outputs:e}, {states:e}");
     }
 }
 

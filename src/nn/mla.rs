@@ -5,7 +5,7 @@
 //! taken to the latents instead (the absorbed form of the paper), which saves making them.
 
 use super::{Linear, Matrix, RmsNorm, Rope};
-use crate::cache::{Attend, Batch, KvView, LayerCache};
+use crate::cache::{Attend, Batch, KvView, LayerCache, RowView};
 use crate::checkpoint::{Cursor, LoadResult};
 use crate::mlx::{Array, Result};
 
@@ -132,7 +132,7 @@ impl Mla {
             self.unembed_out.times(&view.attend(&queries, how)?)?
         } else {
             let queries = Array::concatenate(&[&q_nope, &q_turning], -1)?;
-            self.expand(view)?.attend(&queries, how)?
+            self.expand(view.shared()?)?.attend(&queries, how)?
         }; // [B, H, L, V]
         let joined = attended.transpose_axes(&[0, 2, 1, 3])?.flatten(2, 3)?; // [B, L, H * V]
         self.o_proj.forward(&joined)
@@ -147,14 +147,18 @@ impl Mla {
     }
 
     /// Every head's keys `[B, H, S, N + P]` and values `[B, H, S, V]` of a view of latents.
-    fn expand(&self, view: KvView) -> Result<KvView> {
-        let KvView { k, v: latent, mask } = view; // [B, 1, S, R + P], [B, 1, S, R]
-        let keys = self.embed_q.times_transposed(&latent)?; // [B, H, S, N]
+    fn expand(&self, view: &RowView) -> Result<KvView> {
+        let RowView { k, v: latent, mask } = view; // [B, 1, S, R + P], [B, 1, S, R]
+        let keys = self.embed_q.times_transposed(latent)?; // [B, H, S, N]
         let mut shape = keys.shape();
         shape[3] = self.turning;
         let turning = k.slice_axis(-1, self.rank, self.rank + self.turning)?;
         let keys = Array::concatenate(&[&keys, &turning.broadcast_to(&shape)?], -1)?;
-        let v = self.unembed_out.times(&latent)?;
-        Ok(KvView { k: keys, v, mask })
+        let expanded = RowView {
+            k: keys,
+            v: self.unembed_out.times(latent)?,
+            mask: mask.clone(),
+        };
+        Ok(expanded.into())
     }
 }

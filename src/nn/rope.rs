@@ -160,15 +160,14 @@ impl Rope {
             scaled = self.scale_turning(x)?;
             &scaled
         };
-        let offset = batch.offset as i32;
-        mlx::rope(
-            x,
-            self.dims,
-            self.traditional,
-            &self.freqs,
-            self.scale,
-            offset,
-        )
+        let (dims, traditional, freqs) = (self.dims, self.traditional, &self.freqs);
+        match batch.offset() {
+            Some(offset) => mlx::rope(x, dims, traditional, freqs, self.scale, offset as i32),
+            None => {
+                let starts = batch.starts()?;
+                mlx::rope_rows(x, dims, traditional, freqs, self.scale, starts)
+            }
+        }
     }
 
     /// Multiplies the features that turn, and only those, by `mscale`.

@@ -25,7 +25,7 @@ A case in families/ has these fields, all optional but `config`:
                  sanitize reads. They come from `hf`, a function config -> {name: shape, or a whole
                  [dtype, shape, fill, ...]}; else from transformers (--transformers PYTHON); else from the
                  tensors.json that is there
-  alone          True where transformers cannot read a layout that mlx-lm reads
+  alone          True where transformers cannot read a layout that mlx-lm reads, or rounds it otherwise
   prompt_tokens  the prompt's length, 40 if absent
   stored         whether computing with the weights as stored is float32 all through; by default, whether
                  no floating tensor is narrower

@@ -16,6 +16,8 @@ import random
 import shutil
 from pathlib import Path
 
+from mlx.utils import tree_flatten
+
 import families
 import generate
 
@@ -23,6 +25,7 @@ generate.MIN_GREEDY_GAP = 0.004
 generate.MIN_DISTINCT_GREEDY = 2
 generate.MIN_RANGE = 1.0
 generate.SEEDS = 3
+MOST_WEIGHTS = 3_000_000
 KEEP = {"model_type", "vocab_size", "architectures", "quantization", "quantization_config"}
 
 
@@ -82,6 +85,10 @@ def main():
             varied["config"] = config
             folder = options.out / f"{name}~{number}"
             try:
+                # A default can be the size of the real model.
+                size = sum(value.size for _, value in tree_flatten(generate.build(config).parameters()))
+                if size > MOST_WEIGHTS:
+                    raise SystemExit(f"{size} weights")
                 with contextlib.redirect_stdout(io.StringIO()):
                     generate.write_case(folder.name, varied, folder, None)
             except (Exception, SystemExit) as reason:

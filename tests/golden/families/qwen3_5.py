@@ -30,6 +30,19 @@ QWEN3_5 = {
     "text_config": TEXT,
 }
 
+# As small as it goes: of no use but to be left out.
+VISION = {
+    "depth": 1,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_heads": 1,
+    "patch_size": 2,
+    "temporal_patch_size": 1,
+    "spatial_merge_size": 1,
+    "num_position_embeddings": 4,
+    "out_hidden_size": 48,
+}
+
 
 def text(*absent, **changed):
     return but(QWEN3_5, text_config=but(TEXT, *absent, **changed))
@@ -60,76 +73,6 @@ Q4 = text(
     linear_value_head_dim=32,
     tie_word_embeddings=True,
 )
-
-
-def gated(d, ff):
-    return {"gate_proj.weight": [ff, d], "up_proj.weight": [ff, d], "down_proj.weight": [d, ff]}
-
-
-def mlp(c):
-    d, experts = c["hidden_size"], c.get("num_experts")
-    if not experts:
-        return gated(d, c["intermediate_size"])
-    ff = c["moe_intermediate_size"]
-    shared = gated(d, c["shared_expert_intermediate_size"])
-    return {
-        "gate.weight": [experts, d],
-        "experts.gate_up_proj": [experts, 2 * ff, d],
-        "experts.down_proj": [experts, d, ff],
-        **{f"shared_expert.{name}": shape for name, shape in shared.items()},
-        "shared_expert_gate.weight": [1, d],
-    }
-
-
-def hf(config):
-    """The names of a whole model of language and vision, of the latter a few."""
-    c = config["text_config"]
-    d, heads = c["hidden_size"], c["num_attention_heads"]
-    keys = c["linear_num_key_heads"] * c["linear_key_head_dim"]
-    n_values = c["linear_num_value_heads"]
-    values = n_values * c["linear_value_head_dim"]
-    queries, head_dim = heads * c["head_dim"], c["head_dim"]
-    kv = c["num_key_value_heads"] * head_dim
-    shapes = {
-        "lm_head.weight": [c["vocab_size"], d],
-        "model.visual.patch_embed.proj.weight": [8, 3, 2, 4, 4],
-        "model.visual.merger.norm.weight": [8],
-        "mtp.fc.weight": [d, 2 * d],
-        "mtp.layers.0.input_layernorm.weight": [d],
-    }
-    inner = {"embed_tokens.weight": [c["vocab_size"], d], "norm.weight": [d]}
-    for i in range(c["num_hidden_layers"]):
-        if (i + 1) % c["full_attention_interval"]:
-            mixer = "linear_attn"
-            parts = {
-                "in_proj_qkv.weight": [2 * keys + values, d],
-                "in_proj_z.weight": [values, d],
-                "in_proj_b.weight": [n_values, d],
-                "in_proj_a.weight": [n_values, d],
-                "conv1d.weight": [2 * keys + values, 1, c["linear_conv_kernel_dim"]],
-                "A_log": [n_values],
-                "dt_bias": [n_values],
-                "norm.weight": [c["linear_value_head_dim"]],
-                "out_proj.weight": [d, values],
-            }
-        else:
-            mixer = "self_attn"
-            parts = {
-                "q_proj.weight": [2 * queries, d],
-                "k_proj.weight": [kv, d],
-                "v_proj.weight": [kv, d],
-                "o_proj.weight": [d, queries],
-                "q_norm.weight": [head_dim],
-                "k_norm.weight": [head_dim],
-            }
-        layer = {
-            **{f"{mixer}.{name}": shape for name, shape in parts.items()},
-            "input_layernorm.weight": [d],
-            "post_attention_layernorm.weight": [d],
-            **{f"mlp.{name}": shape for name, shape in mlp(c).items()},
-        }
-        inner |= {f"layers.{i}.{name}": shape for name, shape in layer.items()}
-    return {**shapes, **{f"model.language_model.{name}": shape for name, shape in inner.items()}}
 
 
 CASES = {
@@ -180,16 +123,10 @@ CASES = {
     ),
     "qwen3_5-q4": dict(config=Q4, quantize=dict(group_size=64, bits=4), rewinds=False),
     "qwen3_5-hf": dict(
-        config=text(),
-        layout="hf",
-        hf=hf,
-        fills=ONE_LESS,
-        rewinds=False,
-    ),
-    "qwen3_5-hf-text": dict(
-        config=text(attention_bias=True),
+        config=text(attention_bias=True) | {"vision_config": VISION},
         layout="hf",
         fills=ONE_LESS,
+        legacy={"mtp.norm.weight": [48], "mtp.layers.0.input_layernorm.weight": [48]},
         rewinds=False,
     ),
 }
