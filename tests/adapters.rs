@@ -121,12 +121,12 @@ fn a_fine_tune_that_does_not_fit_is_refused_by_name() {
         with_config(&lora, |c| c["lora_parameters"]["rank"] = 8.into()),
         &["lora_a", "[96, 4]", "[96, 8]"],
     );
-    fails(
-        with_config(&case("adapter-lora-moe"), |c| {
-            c["fine_tune_type"] = "dora".into()
-        }),
-        &["no DoRA"],
-    );
+    let mut moe = case("adapter-lora-moe");
+    moe.recipe["adapter"]["config"]["fine_tune_type"] = "dora".into();
+    let experts_alone = |tensors: &mut Vec<Value>| {
+        tensors.retain(|tensor| tensor[0].as_str().unwrap().contains("switch_mlp"));
+    };
+    fails(with_tensors(&moe, experts_alone), &["no DoRA"]);
     let without_m = |tensors: &mut Vec<Value>| {
         tensors.retain(|tensor| !tensor[0].as_str().unwrap().ends_with("q_proj.m"));
     };
@@ -174,6 +174,7 @@ fn a_merged_model_computes_what_the_two_did() {
         "adapter-lora-moe",
         "adapter-lora-moe-hf",
         "adapter-dora",
+        "adapter-dora-fused",
         "adapter-full",
     ] {
         let case = case(name);

@@ -255,7 +255,7 @@ fn damaged_models_say_what_is_wrong() {
     let architecture = |folder: &Path| edit_config(folder, |c| c["model_type"] = "bert".into());
     damaged(architecture, &["bert", "llama", "qwen3"]);
     let wider = |folder: &Path| edit_config(folder, |c| c["hidden_size"] = 320.into());
-    damaged(wider, &["embed_tokens", "80"]);
+    damaged(wider, &["model.norm.weight", "[256]", "[320]"]);
     let deeper = |folder: &Path| edit_config(folder, |c| c["num_hidden_layers"] = 7.into());
     damaged(deeper, &["model.layers.6", "needs"]);
     let shallower = |folder: &Path| edit_config(folder, |c| c["num_hidden_layers"] = 5.into());

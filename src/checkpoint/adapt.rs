@@ -58,6 +58,23 @@ struct LowRank<'a> {
 }
 
 impl Cursor<'_> {
+    /// Fails if a full fine-tune has the tensor `last` here, which is converted as it is loaded: the
+    /// fine-tune's is converted already.
+    pub(super) fn refuse_replaced(&self, last: &str) -> LoadResult<()> {
+        let name = self.name(last);
+        let own = self.weights.adapter_names.get(&name);
+        match self.weights.adapters {
+            Some(adapters) if own.is_some_and(|own| adapters.replaces(own).is_some()) => {
+                let problem = format!(
+                    "{name} is stored in another form in the model, which is not in MLX format: \
+                     convert that first (mlx_lm.convert)"
+                );
+                Err(misfit(adapters, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The change to a linear layer here: `lora_a [in, r]`, `lora_b [r, out]`, perhaps `m [out]`.
     pub(super) fn linear_adapter(
         &self,

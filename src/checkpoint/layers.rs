@@ -173,12 +173,19 @@ impl Cursor<'_> {
             }))
         });
         let (gate_up, down) = (gate_up?, down?);
-        let parts = [
+        let mut parts = [
             gate_up.rows(0, d_ff)?,
             gate_up.rows(d_ff, both)?,
             down.rows(0, d_model)?,
-        ];
-        Ok(parts.map(SwitchLinear::plain))
+        ]
+        .map(SwitchLinear::plain);
+        let names = ["gate_proj", "up_proj", "down_proj"];
+        let shapes = [[d_ff, d_model], [d_ff, d_model], [d_model, d_ff]];
+        for ((part, name), [out, inner]) in parts.iter_mut().zip(names).zip(shapes) {
+            let place = self.at("switch_mlp").at(name);
+            part.adapter = place.stack_adapter([n_experts, out, inner])?;
+        }
+        Ok(parts)
     }
 }
 

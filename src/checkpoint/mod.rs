@@ -23,6 +23,7 @@ pub mod weights;
 pub mod write;
 
 mod adapt;
+mod arrays;
 #[cfg(test)]
 mod fixture;
 mod foreign;

@@ -345,7 +345,7 @@ impl Cursor<'_> {
 
     /// A tensor of exactly this shape, in the type that the load asks for.
     pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
-        self.tensor_with(last, shape, Ok)
+        self.keep_dense(self.float(last, shape)?)
     }
 
     /// The same after `change`, which gets it in its stored type.
@@ -355,11 +355,17 @@ impl Cursor<'_> {
         shape: &[usize],
         change: impl FnOnce(Array) -> mlx::Result<Array>,
     ) -> LoadResult<Array> {
+        self.refuse_replaced(last)?;
+        self.keep_dense(change(self.float(last, shape)?)?)
+    }
+
+    /// A tensor of exactly this shape, in its stored type.
+    fn float(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
         let array = self.raw(last, Some(shape))?;
-        if !array.dtype().is_float() {
-            return Err(self.wrong_type(last, "F32, F16 or BF16"));
+        match array.dtype().is_float() {
+            true => Ok(array),
+            false => Err(self.wrong_type(last, "F32, F16 or BF16")),
         }
-        self.keep_dense(change(array)?)
     }
 
     /// The error for a tensor here whose type does not do.
@@ -544,53 +550,6 @@ impl Cursor<'_> {
                  that is supported; check that config.json belongs to these weights",
                 self.path
             ))
-        })
-    }
-}
-
-impl Tensor<'_> {
-    /// The type and the shape of an array that holds it.
-    fn array_type(&self) -> LoadResult<(Dtype, Vec<i32>)> {
-        let Some(dtype) = self.dtype.array_dtype() else {
-            return Err(LoadError::Type {
-                name: self.name.into(),
-                found: self.dtype.name(),
-                expected: "F32, F16, BF16, F8_E4M3, U32 or U8",
-            });
-        };
-        // A validated header has dimensions that fit.
-        Ok((dtype, self.shape.iter().map(|&d| d as i32).collect()))
-    }
-
-    /// A copy of it as an array; 8-bit floats as their codes.
-    ///
-    /// # Errors
-    /// If MLX has no such type.
-    pub fn array(&self) -> LoadResult<Array> {
-        let (dtype, shape) = self.array_type()?;
-        Ok(Array::from_bytes(self.bytes, &shape, dtype)?)
-    }
-}
-
-impl super::Dtype {
-    /// The element type of an array that holds such a tensor, if MLX has one.
-    pub(super) fn array_dtype(self) -> Option<Dtype> {
-        use super::Dtype as Stored;
-        Some(match self {
-            Stored::Bool => Dtype::Bool,
-            // MLX has no such type: `from_fp8` reads the codes.
-            Stored::U8 | Stored::F8E4M3 => Dtype::Uint8,
-            Stored::I8 => Dtype::Int8,
-            Stored::U16 => Dtype::Uint16,
-            Stored::I16 => Dtype::Int16,
-            Stored::U32 => Dtype::Uint32,
-            Stored::I32 => Dtype::Int32,
-            Stored::U64 => Dtype::Uint64,
-            Stored::I64 => Dtype::Int64,
-            Stored::F16 => Dtype::Float16,
-            Stored::BF16 => Dtype::Bfloat16,
-            Stored::F32 => Dtype::Float32,
-            _ => return None,
         })
     }
 }

@@ -247,7 +247,7 @@ mod tests {
             entry("c.scales", Dtype::U8, &[5]),
             entry("none", Dtype::F32, &[0, 4]),
         ];
-        for (most, files) in [(SHARD_BYTES, 1), (16, 2), (1, 3)] {
+        for (most, files) in [(SHARD_BYTES, 1), (16, 2), (1, 4)] {
             let folder = tempfile::tempdir().unwrap();
             write_shards(folder.path(), &entries, layout(most), content).unwrap();
             let shards = Shards::open(&Source::Directory(folder.path().to_owned())).unwrap();

@@ -1,6 +1,8 @@
 //! The array: one handle to a lazily computed tensor.
 
+use std::ffi::c_void;
 use std::fmt;
+use std::ptr::NonNull;
 
 use super::error::{check, install_handler};
 use super::{Dtype, Error, Result};
@@ -13,8 +15,9 @@ use super::{Dtype, Error, Result};
 /// needs_send::<pensieve::mlx::Array>();
 /// ```
 pub struct Array {
-    /// Never null. A raw pointer, hence `!Send` and `!Sync`.
-    raw: mlx_sys::mlx_array,
+    /// What the handle holds: mlx-c's own pointer. Hence `!Send` and `!Sync`, and never null, so that
+    /// an array that may be missing takes no more room.
+    ctx: NonNull<c_void>,
 }
 
 /// A Rust type that an array's elements can be read as; only ever as their own type.
@@ -39,14 +42,15 @@ impl Array {
     /// Takes over a handle that mlx-c returned for `op`.
     #[track_caller]
     pub(super) fn from_raw(op: &'static str, raw: mlx_sys::mlx_array) -> Result<Self> {
-        if raw.ctx.is_null() {
-            return Err(Error::new(op, &[], "mlx-c returned no array"));
+        match NonNull::new(raw.ctx) {
+            Some(ctx) => Ok(Self { ctx }),
+            None => Err(Error::new(op, &[], "mlx-c returned no array")),
         }
-        Ok(Self { raw })
     }
 
     pub(super) fn raw(&self) -> mlx_sys::mlx_array {
-        self.raw
+        let ctx = self.ctx.as_ptr();
+        mlx_sys::mlx_array { ctx }
     }
 
     /// Copies `data` into a new array of this shape.
@@ -119,9 +123,9 @@ impl Array {
         // SAFETY: the handle is live; mlx-c's pointer is valid for `ndim` numbers until it is
         // freed. A scalar's pointer may be null or dangling, so it is not read.
         unsafe {
-            match mlx_sys::mlx_array_ndim(self.raw) {
+            match mlx_sys::mlx_array_ndim(self.raw()) {
                 0 => Vec::new(),
-                n => std::slice::from_raw_parts(mlx_sys::mlx_array_shape(self.raw), n).to_vec(),
+                n => std::slice::from_raw_parts(mlx_sys::mlx_array_shape(self.raw()), n).to_vec(),
             }
         }
     }
@@ -129,7 +133,7 @@ impl Array {
     /// The number of its dimensions.
     pub fn ndim(&self) -> usize {
         // SAFETY: the handle is live.
-        unsafe { mlx_sys::mlx_array_ndim(self.raw) }
+        unsafe { mlx_sys::mlx_array_ndim(self.raw()) }
     }
 
     /// One dimension; negative axes count from the end.
@@ -145,26 +149,26 @@ impl Array {
             return Err(Error::new("dim", &[self], message));
         }
         // SAFETY: the handle is live and the axis exists.
-        Ok(unsafe { mlx_sys::mlx_array_dim(self.raw, index) })
+        Ok(unsafe { mlx_sys::mlx_array_dim(self.raw(), index) })
     }
 
     /// Its element type.
     pub fn dtype(&self) -> Dtype {
         // SAFETY: the handle is live.
-        let raw = unsafe { mlx_sys::mlx_array_dtype(self.raw) };
+        let raw = unsafe { mlx_sys::mlx_array_dtype(self.raw()) };
         Dtype::from_raw(raw).unwrap_or(Dtype::Bool)
     }
 
     /// The number of its elements.
     pub fn size(&self) -> usize {
         // SAFETY: the handle is live.
-        unsafe { mlx_sys::mlx_array_size(self.raw) }
+        unsafe { mlx_sys::mlx_array_size(self.raw()) }
     }
 
     /// The bytes its elements take.
     pub fn nbytes(&self) -> usize {
         // SAFETY: the handle is live.
-        unsafe { mlx_sys::mlx_array_nbytes(self.raw) }
+        unsafe { mlx_sys::mlx_array_nbytes(self.raw()) }
     }
 
     /// Computes the array and returns its one element. Blocks.
@@ -199,7 +203,7 @@ impl Array {
         let mut row_major = false;
         // SAFETY: the handle is live and evaluated; one bool is written through a valid pointer.
         check(op, &[self], || unsafe {
-            mlx_sys::_mlx_array_is_row_contiguous(&mut row_major, self.raw)
+            mlx_sys::_mlx_array_is_row_contiguous(&mut row_major, self.raw())
         })?;
         // A transposed or broadcast view has no row-major data to copy. Where it has, a copy made
         // by MLX would wait for all work queued since, and so undo what runs ahead.
@@ -213,7 +217,7 @@ impl Array {
         };
         // SAFETY: the array is evaluated, row-major and of this very type; every typed getter of
         // mlx-c returns the same data pointer. The copy is made before the handle is dropped.
-        let data = unsafe { mlx_sys::mlx_array_data_uint8(dense.raw) };
+        let data = unsafe { mlx_sys::mlx_array_data_uint8(dense.raw()) };
         if data.is_null() {
             return Err(Error::new(op, &[self], "evaluated, but without data"));
         }
@@ -238,7 +242,7 @@ impl Array {
     pub fn eval(&self) -> Result<()> {
         // SAFETY: the handle is live.
         check("eval", &[self], || unsafe {
-            mlx_sys::mlx_array_eval(self.raw)
+            mlx_sys::mlx_array_eval(self.raw())
         })
     }
 }
@@ -248,19 +252,19 @@ impl Clone for Array {
         // SAFETY: `raw` is a fresh handle that `mlx_array_set` points at the same array.
         let raw = unsafe {
             let mut raw = mlx_sys::mlx_array_new();
-            mlx_sys::mlx_array_set(&mut raw, self.raw);
+            mlx_sys::mlx_array_set(&mut raw, self.raw());
             raw
         };
         // Sharing allocates one small C++ object; failing at that is out of memory.
-        assert!(!raw.ctx.is_null(), "mlx-c could not share an array");
-        Self { raw }
+        let ctx = NonNull::new(raw.ctx).expect("mlx-c could not share an array");
+        Self { ctx }
     }
 }
 
 impl Drop for Array {
     fn drop(&mut self) {
         // SAFETY: the handle is live and owned by this value alone.
-        unsafe { mlx_sys::mlx_array_free(self.raw) };
+        unsafe { mlx_sys::mlx_array_free(self.raw()) };
     }
 }
 

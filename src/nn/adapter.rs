@@ -6,9 +6,12 @@
 
 use crate::mlx::{Array, Dtype, Result};
 
-/// A change of rank `r` to a matrix.
+/// A change of rank `r` to a matrix. Boxed, because most layers have none.
 #[derive(Clone, Debug)]
-pub struct Adapter {
+pub struct Adapter(Box<Change>);
+
+#[derive(Clone, Debug)]
+struct Change {
     /// `[.., in, r]`.
     down: Array,
     /// `[.., r, out]`.
@@ -32,12 +35,12 @@ const ROWS: i32 = 4096;
 impl Adapter {
     /// LoRA from `down [.., in, r]` and `up [.., r, out]`.
     pub fn new(down: Array, up: Array, scale: f32) -> Self {
-        Self {
+        Self(Box::new(Change {
             down,
             up,
             scale,
             magnitude: None,
-        }
+        }))
     }
 
     /// DoRA: the rows get the lengths `learned [out]`. `rows` gives the rows `start..end` of the
@@ -60,22 +63,25 @@ impl Adapter {
         let found = Array::concatenate(&lengths.iter().collect::<Vec<_>>(), 0)?;
         let factor = learned.divide(&found)?;
         factor.eval()?;
-        self.magnitude = Some(Magnitude { learned, factor });
+        self.0.magnitude = Some(Magnitude { learned, factor });
         Ok(self)
     }
 
     /// The arrays that it holds.
     pub fn arrays(&self) -> Vec<&Array> {
-        let lengths = self.magnitude.iter();
+        let lengths = self.0.magnitude.iter();
         let lengths = lengths.flat_map(|m| [&m.learned, &m.factor]);
-        [&self.down, &self.up].into_iter().chain(lengths).collect()
+        [&self.0.down, &self.0.up]
+            .into_iter()
+            .chain(lengths)
+            .collect()
     }
 
     /// What becomes of `y = x · Wᵀ`, `[.., out]`, of `x [.., in]`; a bias is added after it.
     pub fn linear(&self, y: &Array, x: &Array) -> Result<Array> {
-        let change = x.matmul(&self.down)?.matmul(&self.up)?;
-        let y = y.add(&change.scale(self.scale)?.astype(x.dtype())?)?;
-        match &self.magnitude {
+        let change = x.matmul(&self.0.down)?.matmul(&self.0.up)?;
+        let y = y.add(&change.scale(self.0.scale)?.astype(x.dtype())?)?;
+        match &self.0.magnitude {
             Some(m) => m.factor.astype(x.dtype())?.multiply(&y),
             None => Ok(y),
         }
@@ -84,17 +90,17 @@ impl Adapter {
     /// What becomes of the experts' answers `y [.., 1, out]` to `x [.., 1, in]`; as
     /// [`Array::gather_mm`] has `indices` and `sorted`.
     pub fn switch(&self, y: &Array, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
-        let low = x.gather_mm(&self.down, indices, sorted)?;
-        let change = low.gather_mm(&self.up, indices, sorted)?;
-        y.add(&change.scale(self.scale)?.astype(x.dtype())?)
+        let low = x.gather_mm(&self.0.down, indices, sorted)?;
+        let change = low.gather_mm(&self.0.up, indices, sorted)?;
+        y.add(&change.scale(self.0.scale)?.astype(x.dtype())?)
     }
 
     /// What becomes of the rows `y [.., in]` of the matrix that `tokens [..]` (uint32) names.
     pub fn rows(&self, y: &Array, tokens: &Array) -> Result<Array> {
-        let up = self.up.swap_last()?.take(tokens, 0)?; // [.., r]
-        let change = up.matmul(&self.down.swap_last()?)?;
-        let y = y.add(&change.scale(self.scale)?.astype(y.dtype())?)?;
-        match &self.magnitude {
+        let up = self.0.up.swap_last()?.take(tokens, 0)?; // [.., r]
+        let change = up.matmul(&self.0.down.swap_last()?)?;
+        let y = y.add(&change.scale(self.0.scale)?.astype(y.dtype())?)?;
+        match &self.0.magnitude {
             Some(m) => {
                 let factor = m.factor.take(tokens, 0)?.expand_dims(-1)?;
                 y.multiply(&factor.astype(y.dtype())?)
@@ -106,7 +112,7 @@ impl Adapter {
     /// The changed matrix of `weight [.., out, in]`, in its type: what `fuse` stores.
     pub fn merged(&self, weight: &Array) -> Result<Array> {
         let changed = self.changed(weight)?.astype(weight.dtype())?;
-        let Some(m) = &self.magnitude else {
+        let Some(m) = &self.0.magnitude else {
             return Ok(changed);
         };
         let factor = m.learned.divide(&lengths_of_rows(&changed)?)?;
@@ -122,51 +128,55 @@ impl Adapter {
             part.eval()?;
             Ok(part)
         };
-        let magnitude = match &self.magnitude {
+        let magnitude = match &self.0.magnitude {
             None => None,
             Some(m) => Some(Magnitude {
                 learned: cut(&m.learned)?,
                 factor: cut(&m.factor)?,
             }),
         };
-        Ok(Self {
-            down: self.down.clone(),
-            up: cut(&self.up)?,
-            scale: self.scale,
+        Ok(Self(Box::new(Change {
+            down: self.0.down.clone(),
+            up: cut(&self.0.up)?,
+            scale: self.0.scale,
             magnitude,
-        })
+        })))
     }
 
     /// What is left when the matrix `W [out, in]` becomes `change(W)`, which treats columns alike.
     pub fn map_rows(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
         let lengths = |array: &Array| change(&array.expand_dims(-1)?)?.squeeze(-1);
-        let magnitude = self.magnitude.as_ref().map(|m| {
+        let magnitude = self.0.magnitude.as_ref().map(|m| {
             Ok(Magnitude {
                 learned: lengths(&m.learned)?,
                 factor: lengths(&m.factor)?,
             })
         });
-        Ok(Self {
-            down: self.down.clone(),
-            up: change(&self.up.swap_last()?.contiguous()?)?.swap_last()?,
-            scale: self.scale,
+        Ok(Self(Box::new(Change {
+            down: self.0.down.clone(),
+            up: change(&self.0.up.swap_last()?.contiguous()?)?.swap_last()?,
+            scale: self.0.scale,
             magnitude: magnitude.transpose()?,
-        })
+        })))
     }
 
     /// The part of one expert of a stack.
     pub fn expert(&self, e: usize) -> Result<Self> {
         let one = |array: &Array| array.slice_axis(0, e as i32, e as i32 + 1)?.squeeze(0);
-        Ok(Self::new(one(&self.down)?, one(&self.up)?, self.scale))
+        Ok(Self::new(
+            one(&self.0.down)?,
+            one(&self.0.up)?,
+            self.0.scale,
+        ))
     }
 
     /// `weight [.., out, in]` and the change together, without new lengths. The change takes the
     /// weight's type before it is added, as in mlx-lm.
     fn changed(&self, weight: &Array) -> Result<Array> {
-        let up = self.up.swap_last()?; // [.., out, r]
+        let up = self.0.up.swap_last()?; // [.., out, r]
         let change = up
-            .scale(self.scale)?
-            .matmul(&self.down.swap_last()?)?
+            .scale(self.0.scale)?
+            .matmul(&self.0.down.swap_last()?)?
             .astype(weight.dtype())?;
         weight.add(&change)
     }
@@ -215,10 +225,8 @@ mod tests {
     fn the_merged_matrix_does_what_matrix_and_change_do() {
         let _runtime = Runtime::enter(Device::Cpu).unwrap();
         let (weight, dora) = dora();
-        let lora = Adapter {
-            magnitude: None,
-            ..dora.clone()
-        };
+        let mut lora = dora.clone();
+        lora.0.magnitude = None;
         let x = numbers(&[3, 4], 4);
         let tokens = Array::from_slice(&[4u32, 0, 2], &[3]).unwrap();
         for adapter in [lora, dora] {

@@ -3,6 +3,7 @@
 from .common import but
 from .glm4_moe import CASES as GLM4_MOE
 from .llama import LLAMA, LLAMA_Q
+from .phi3 import CASES as PHI3
 
 
 def low_rank(kind, scale, keys=None, num_layers=-1, rank=4):
@@ -47,6 +48,11 @@ CASES = {
         config=LLAMA_Q,
         quantize=dict(group_size=64, bits=4),
         adapter=low_rank("dora", 10.0),
+    ),
+    # Queries, keys and values in one matrix, and gate and up too.
+    "adapter-dora-fused": dict(
+        **PHI3["phi3-base"]
+        | {"contrasts": [], "adapter": low_rank("dora", 2.5, ["self_attn.qkv_proj", "mlp.gate_up_proj"])}
     ),
     "adapter-full": dict(
         config=LLAMA,
