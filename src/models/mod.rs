@@ -19,6 +19,7 @@ mod granite;
 mod granitemoe;
 mod granitemoehybrid;
 mod grouped_moe;
+mod helium;
 mod hunyuan_v1_dense;
 mod hybrid;
 mod lfm2;
@@ -127,6 +128,7 @@ static ARCHITECTURES: &[Architecture] = architectures! {
     granite: "granite";
     granitemoe: "granitemoe";
     granitemoehybrid: "granitemoehybrid";
+    helium: "helium";
     hunyuan_v1_dense: "hunyuan_v1_dense";
     lfm2: "lfm2";
     llama: "iquestcoder", "llama", "mistral", "xverse";
