@@ -6,7 +6,7 @@ use std::fmt;
 use super::error::check;
 use super::fast::none;
 use super::ops::op;
-use super::runtime::stream;
+use super::runtime::{Device, current_device, stream};
 use super::shape::ArrayVec;
 use super::{Array, Dtype, Error, Result};
 
@@ -142,9 +142,23 @@ fn some(value: i32) -> mlx_sys::mlx_optional_int {
     }
 }
 
+/// Whether the matrix must be unpacked before a product. On CUDA MLX 0.32.2 computes nonsense with
+/// rows of a single group, and has no kernel for `x · w` (both seen on an H200).
+fn unpacks_first(w: &Quantized, transpose: bool) -> Result<bool> {
+    let cuda = !cfg!(target_os = "macos") && current_device() == Some(Device::Gpu);
+    Ok(cuda && (!transpose || w.scales.dim(-1)? == 1))
+}
+
 /// `x · wᵀ` with a packed `w`; without `transpose` `x · w`.
 #[track_caller]
 pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
+    if unpacks_first(w, transpose)? {
+        let dense = dequantize(w, x.dtype())?;
+        return match transpose {
+            true => x.matmul(&dense.swap_last()?),
+            false => x.matmul(&dense),
+        };
+    }
     op!(
         "quantized_matmul",
         [x, &w.weight, &w.scales],
@@ -165,6 +179,10 @@ pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Arr
 /// names among `w`'s `[E, out, in]`; as [`Array::gather_mm`].
 #[track_caller]
 pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Result<Array> {
+    if unpacks_first(w, true)? {
+        let dense = dequantize(w, x.dtype())?;
+        return x.gather_mm(&dense.swap_last()?, indices, sorted);
+    }
     op!(
         "gather_qmm",
         [x, &w.weight, &w.scales, indices],

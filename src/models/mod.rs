@@ -269,7 +269,6 @@ impl Files {
     }
 }
 
-/// Reads a count that must be at least 1, such as a number of heads.
 /// Checks that a setting, where it is there, has the one value that is supported.
 fn only(config: &Config, key: &str, supported: &str) -> LoadResult<()> {
     match config.str_opt(key)? {

@@ -14,12 +14,11 @@ use crate::sh::{Result, output, root, run};
 /// Whichever command failed first.
 pub fn golden(arguments: &[String]) -> Result {
     let folder = root().join("tests/golden");
-    let arguments = match arguments.split_first() {
-        Some((dashes, rest)) if dashes == "--" => rest,
-        _ => arguments,
-    };
-    let (flags, chosen): (Vec<_>, Vec<_>) =
-        arguments.iter().partition(|word| *word == "--transformers");
+    // The dashes may stand before or after our own flag.
+    let (flags, chosen): (Vec<_>, Vec<_>) = arguments
+        .iter()
+        .filter(|word| *word != "--")
+        .partition(|word| *word == "--transformers");
     let python = environment("golden-venv", &folder.join("requirements.txt"))?;
     let script = |python: &Path, name: &str| {
         let mut command = Command::new(python);
