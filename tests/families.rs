@@ -84,3 +84,14 @@ fn what_belongs_to_a_vision_tower_is_left_out_and_said() {
     let said = message.matches("images are not supported yet");
     assert_eq!(said.count(), 1, "{message}");
 }
+
+#[test]
+fn the_page_of_models_has_every_architecture() {
+    let page = include_str!("../docs/models.md");
+    for (file, names) in pensieve::models::architectures() {
+        for name in names {
+            let row = format!("| {name} | {file}.rs | ");
+            assert!(page.contains(&row), "no row for {name}: cargo xtask models");
+        }
+    }
+}

@@ -36,7 +36,9 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
             return Err(config.invalid(key, expected).into());
         }
     }
-    let bias = config.bool_or("attention_bias", true)?;
+    // mlx-lm does not read the setting: where there are biases, they count.
+    let stored = weights.has("model.layers.0.self_attn.q_proj.bias");
+    let bias = config.bool_or("attention_bias", true)? || stored;
     let shape = AttentionShape {
         qkv_bias: bias,
         o_bias: bias,

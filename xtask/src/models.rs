@@ -103,6 +103,7 @@ fn write_page(report: &str, oracles: &Value) -> Result<String> {
                 .map(|(name, d)| format!("{name} {d:.0e}"));
             let difference = match row.cases.is_empty() {
                 true => "–".to_owned(),
+                false if row.difference == 0.0 => "0".to_owned(),
                 false => format!("{:.0e}", row.difference),
             };
             let _ = writeln!(
