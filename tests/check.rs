@@ -56,6 +56,37 @@ fn numbers_that_are_none_are_counted_by_tensor() {
 }
 
 #[test]
+fn a_flag_checks_before_a_model_is_loaded() {
+    let output = run(&["run", "--check", "--max-tokens", "1", "--quiet", "Hello"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let folder = case("llama-base").checkpoint();
+    let infinite = f32::INFINITY.to_le_bytes();
+    poison(folder.path(), "model.norm.weight", &infinite);
+    let tokenizer = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/models/pensieve-tiny/tokenizer.json"
+    );
+    std::fs::copy(tokenizer, folder.path().join("tokenizer.json")).unwrap();
+    let model = folder.path().to_str().unwrap();
+    let output = run(&[
+        "run",
+        "--check",
+        "--model",
+        model,
+        "--ignore-chat-template",
+        "a",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = stderr(&output);
+    assert!(
+        told.contains("model.norm.weight: 0 NaN and 1 infinite"),
+        "{told}"
+    );
+    assert!(stdout(&output).is_empty());
+}
+
+#[test]
 fn bytes_that_are_scales_are_looked_at_as_such() {
     // 0x7F is NaN among e4m3 scales, and a power of two like others elsewhere.
     for (name, byte, code) in [

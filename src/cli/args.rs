@@ -96,7 +96,7 @@ pub struct Serve {
     /// Requests that may wait beside the running ones; further ones get 503
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub queue: usize,
-    /// Requests that run at a time, each a token in turn
+    /// Requests that run at a time
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub max_running: usize,
     /// Connections at a time
@@ -207,6 +207,10 @@ pub struct Load {
     /// What becomes of the weights in memory
     #[arg(long, value_enum, default_value_t = WeightsChoice::Auto)]
     pub weights: WeightsChoice,
+    /// Look at every number of the weights first, as `pensieve check` does, and stop at NaN or
+    /// infinity
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// Which model, and how it is loaded and run.
@@ -219,7 +223,7 @@ pub struct Model {
     /// Tokens of prompt and answer together; the model's own limit if not given
     #[arg(long, value_name = "TOKENS")]
     pub context_length: Option<usize>,
-    /// Tokens of the prompt that are computed in one go
+    /// Tokens that are computed in one go, of prompts and answers together
     #[arg(long, default_value_t = 512, value_name = "TOKENS")]
     pub prefill_step_size: usize,
 }

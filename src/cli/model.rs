@@ -5,7 +5,7 @@ use std::path::Path;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{Answer, Files, Load, Model};
-use super::{Done, Failure};
+use super::{Done, Failure, check};
 use crate::builtin;
 use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
 use crate::engine::{Engine, Options};
@@ -30,6 +30,7 @@ pub fn open(
 ) -> Done<Opened> {
     let (source, own_name) = find(&args.load.files)?;
     let text = open_text(&source)?;
+    check::before_loading(&source, &args.load)?;
     if args.prefill_step_size == 0 {
         return Err(Failure::Usage(
             "--prefill-step-size must be at least 1".into(),

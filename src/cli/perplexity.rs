@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::Perplexity as Args;
 use super::ask::print;
-use super::{Done, Failure, model};
+use super::{Done, Failure, check, model};
 use crate::engine::{Options, Perplexity, Scorer};
 use crate::text::Tokenizer;
 
@@ -30,6 +30,7 @@ pub fn run(args: Args) -> Done {
         prefill_chunk: args.prefill_step_size,
         ..model::options(&args.load)
     };
+    check::before_loading(&source, &args.load)?;
     let scorer = model::loading(&source, |report| Scorer::open(&source, &options, &report))?;
     let rows = scorer.vocab_size();
     if let Some(id) = tokens.iter().find(|id| **id as usize >= rows) {
