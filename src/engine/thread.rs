@@ -331,7 +331,7 @@ impl EngineThread {
         }
     }
 
-    /// One step of all these. An error ends them and no others.
+    /// One step of all these. An error ends those that take part in it and no others.
     fn decode(&mut self, mut sequences: Vec<Sequence>) {
         // One step ahead, unless the pending token is the last that may come.
         let mut ahead: Vec<&mut Sequence> = sequences.iter_mut().filter(|s| s.goes_on()).collect();
@@ -341,19 +341,16 @@ impl EngineThread {
         }
         .map(Vec::into_iter);
         for mut sequence in sequences {
-            let progress = match &mut current {
-                Err(error) => Err(error.clone()),
-                Ok(current) => {
-                    let current = match sequence.goes_on() {
-                        true => current.next().flatten(),
-                        false => sequence.pending.take(),
-                    };
-                    match current {
-                        Some(current) => sequence.take(&current),
-                        None => Ok(Progress::Done),
-                    }
-                }
+            let pending = match (sequence.goes_on(), &mut current) {
+                // Its last token is not part of the step.
+                (false, _) => Ok(sequence.pending.take()),
+                (true, Ok(current)) => Ok(current.next().flatten()),
+                (true, Err(error)) => Err(error.clone()),
             };
+            let progress = pending.and_then(|pending| match pending {
+                Some(pending) => sequence.take(&pending),
+                None => Ok(Progress::Done),
+            });
             self.keep(sequence, progress);
         }
     }
