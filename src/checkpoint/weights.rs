@@ -212,18 +212,6 @@ impl<'a> Weights<'a> {
         self.names.contains_key(name)
     }
 
-    /// Whether the checkpoint has a tensor whose name starts so.
-    pub fn has_under(&self, prefix: &str) -> bool {
-        let from = (
-            std::ops::Bound::Included(prefix),
-            std::ops::Bound::Unbounded,
-        );
-        let mut after = self.names.range::<str, _>(from);
-        after
-            .next()
-            .is_some_and(|(name, _)| name.starts_with(prefix))
-    }
-
     /// Bytes in memory of all that was handed out.
     pub fn resident_bytes(&self) -> usize {
         self.resident.get()

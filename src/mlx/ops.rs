@@ -70,10 +70,6 @@ unary! {
     negative = "negative" mlx_negative;
     /// The opposite of each boolean.
     logical_not = "logical_not" mlx_logical_not;
-    /// Whether each element is not a number.
-    isnan = "isnan" mlx_isnan;
-    /// Whether each element is neither infinite nor not a number.
-    isfinite = "isfinite" mlx_isfinite;
 }
 
 macro_rules! binary {
@@ -107,16 +103,10 @@ binary! {
     equal = "equal" mlx_equal;
     /// Whether elements are less, broadcast.
     less = "less" mlx_less;
-    /// Whether elements are less or equal, broadcast.
-    less_equal = "less_equal" mlx_less_equal;
-    /// Whether elements are greater, broadcast.
-    greater = "greater" mlx_greater;
     /// Whether elements are greater or equal, broadcast.
     greater_equal = "greater_equal" mlx_greater_equal;
     /// Whether both are true, broadcast.
     logical_and = "logical_and" mlx_logical_and;
-    /// Whether either is true, broadcast.
-    logical_or = "logical_or" mlx_logical_or;
     /// Whole quotients, rounded down, broadcast.
     floor_divide = "floor_divide" mlx_floor_divide;
     /// The matrix product of the last two dimensions; the others broadcast.
@@ -191,18 +181,6 @@ impl Array {
     #[track_caller]
     pub fn sum_axis(&self, axis: i32, keepdims: bool) -> Result<Array> {
         op!("sum", [self], mlx_sum_axis(self.raw(), axis, keepdims))
-    }
-
-    /// The mean along one axis.
-    #[track_caller]
-    pub fn mean_axis(&self, axis: i32, keepdims: bool) -> Result<Array> {
-        op!("mean", [self], mlx_mean_axis(self.raw(), axis, keepdims))
-    }
-
-    /// Whether all elements are true.
-    #[track_caller]
-    pub fn all(&self) -> Result<Array> {
-        op!("all", [self], mlx_all(self.raw(), false))
     }
 
     /// The largest element along one axis.
