@@ -64,6 +64,7 @@ fn main() {
             prompt: prompt.clone(),
             params: Params::default(),
             max_tokens: args.tokens,
+            form: None,
             stop_ids: Vec::new(),
             logprobs: None,
             prompt_logprobs: false,

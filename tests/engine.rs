@@ -54,6 +54,7 @@ fn request(prompt: &[u32], max_tokens: usize) -> Request {
         prompt: prompt.to_vec(),
         params: Params::default(),
         max_tokens,
+        form: None,
         stop_ids: Vec::new(),
         logprobs: None,
         prompt_logprobs: false,

@@ -77,6 +77,7 @@ impl Asked {
             prompt,
             params,
             max_tokens: args.max_tokens,
+            form: None,
             stop_ids: Vec::new(),
             logprobs: None,
             prompt_logprobs: false,

@@ -160,6 +160,7 @@ pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
         top_k: args.top_k.unwrap_or(own.top_k),
         min_p: args.min_p.unwrap_or(own.min_p),
         seed: args.seed.unwrap_or_else(random_seed),
+        ..Params::default()
     };
     match params.check() {
         Ok(()) => Ok(params),
@@ -186,7 +187,7 @@ pub fn defaults(generation: &GenerationConfig) -> Params {
             .unwrap_or(greedy.top_p),
         top_k: generation.top_k.map_or(greedy.top_k, |k| k as u32),
         min_p: generation.min_p.unwrap_or(greedy.min_p),
-        seed: 0,
+        ..greedy
     }
 }
 

@@ -9,6 +9,8 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// How each next token is chosen.
     pub params: sample::Params,
+    /// The form that the answer must have, if it must have one.
+    pub form: Option<sample::Form>,
     /// Tokens to generate at most; 0 only scores the prompt.
     pub max_tokens: usize,
     /// Token ids that end the answer, beside the model's own end-of-sequence list.
@@ -49,6 +51,8 @@ pub enum FinishReason {
 pub struct Stats {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Those of them that were taken from the prefix cache instead of being computed.
+    pub cached_tokens: usize,
     /// Tokens generated, the ending one not counted.
     pub completion_tokens: usize,
     /// From submission until the engine took it up.

@@ -68,6 +68,7 @@ impl ChatRequest {
             prompt,
             params: common.params.clone(),
             max_tokens,
+            form: None,
             stop_ids: common.stop_ids.clone(),
             logprobs,
             prompt_logprobs: false,

@@ -105,6 +105,7 @@ impl CompletionsRequest {
                     prompt: ids,
                     params: common.params.clone(),
                     max_tokens,
+                    form: None,
                     stop_ids: common.stop_ids.clone(),
                     logprobs,
                     prompt_logprobs: echo && logprobs.is_some(),

@@ -71,6 +71,7 @@ impl Common {
                 Some(seed) => seed as u64,
                 None => random::number(),
             },
+            ..Params::default()
         };
         params
             .check()

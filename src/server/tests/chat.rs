@@ -273,6 +273,7 @@ async fn sampling_parameters_reach_the_engine() {
         top_k: 3,
         min_p: 0.5,
         seed: u64::MAX,
+        ..Params::default()
     };
     assert_eq!(asked[0].params, params);
     assert_eq!((asked[0].max_tokens, asked[0].logprobs), (9, Some(20)));

@@ -154,7 +154,7 @@ fn app(engine: Handle) -> App {
         top_p: 0.9,
         top_k: 7,
         min_p: 0.1,
-        seed: 0,
+        ..Params::default()
     };
     App {
         engine,
