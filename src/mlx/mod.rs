@@ -16,9 +16,11 @@ mod dtype;
 mod error;
 mod eval;
 mod fast;
+mod kernel;
 mod memory;
 mod ops;
 mod quant;
+mod ragged;
 mod random;
 mod runtime;
 mod shape;
@@ -31,10 +33,12 @@ pub use eval::{async_eval, eval};
 pub use fast::{
     Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention,
 };
+pub use kernel::on_cuda;
 pub use memory::{MemoryReport, clear_cache, memory, reset_peak_memory};
 pub use quant::{
     QuantMode, Quantized, dequantize, from_fp8, gather_qmm, quantize, quantized_matmul,
 };
+pub use ragged::{KvStore, Ragged};
 pub use runtime::{Device, Runtime, current_device, stream_count, version};
 
 #[cfg(test)]
