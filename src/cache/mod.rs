@@ -6,6 +6,7 @@
 
 mod buffer;
 mod full;
+mod growth;
 mod recurrent;
 mod view;
 mod window;
@@ -14,6 +15,7 @@ mod window;
 mod tests;
 
 pub use full::{FullCache, LatentCache};
+pub use growth::Growth;
 pub use recurrent::RecurrentCache;
 pub use view::{Attend, KvMask, KvView, RowView};
 pub use window::{Reach, WindowCache};

@@ -141,6 +141,16 @@ impl WindowCache {
         self.len
     }
 
+    /// How far back a query sees.
+    pub(super) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity().unwrap_or(0)
+    }
+
     pub(super) fn nbytes(&self) -> usize {
         self.keys.nbytes() + self.values.nbytes()
     }
