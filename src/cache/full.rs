@@ -61,6 +61,11 @@ impl FullCache {
         self.len
     }
 
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity().unwrap_or(0)
+    }
+
     pub(super) fn nbytes(&self) -> usize {
         self.keys.nbytes() + self.values.nbytes()
     }
@@ -130,6 +135,11 @@ impl LatentCache {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.latents.capacity().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {

@@ -8,6 +8,7 @@ mod arena;
 mod buffer;
 mod extents;
 mod full;
+mod growth;
 mod recurrent;
 mod view;
 mod window;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use arena::ArenaCache;
 pub use full::{FullCache, LatentCache};
+pub use growth::Growth;
 pub use recurrent::RecurrentCache;
 pub use view::{Attend, KvMask, KvView, RowView};
 pub use window::{Reach, WindowCache};

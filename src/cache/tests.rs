@@ -1,6 +1,7 @@
 //! Each kind of cache: what it shows, what it gives back, what it weighs.
 
-use super::{Batch, KvMask, LayerCache, Reach};
+use super::buffer::STEP;
+use super::{Batch, Growth, KvMask, LayerCache, Reach};
 use crate::mlx::{Array, Device, Dtype, Runtime};
 
 /// One key for each position, whose one feature is the position: `[1, 1, L, 1]`.
@@ -298,4 +299,77 @@ fn attended(view: &super::KvView, rows: usize) -> Vec<Vec<f32>> {
         .chunks(found.len() / rows)
         .map(<[f32]>::to_vec)
         .collect()
+}
+
+/// What is foretold from one token on is what caches weigh at any length, however the tokens come.
+#[test]
+fn growth_foretells_bytes() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let entry =
+        |l: usize, d: usize| Array::zeros(&[1, 3, l as i32, d as i32], Dtype::Float16).unwrap();
+    let feed = |cache: &mut LayerCache, from: usize, to: usize| {
+        let (l, batch) = (to - from, batch(from, to));
+        match cache {
+            LayerCache::Latent(_) => {
+                let latents = entry(l, 5);
+                cache.update_latent(&latents, 4, &batch).unwrap();
+            }
+            LayerCache::Recurrent(recurrent) => {
+                let x = Array::zeros(&[1, l as i32, 7], Dtype::Float32).unwrap();
+                recurrent.conv_window(&x, 4).unwrap();
+                let state = Array::zeros(&[1, 2, 9], Dtype::Float32).unwrap();
+                recurrent.advance(Some(state), &batch).unwrap();
+            }
+            _ => {
+                // Keys and values of different width, as latent attention unpacked has them.
+                cache.update(&entry(l, 6), &entry(l, 4), &batch).unwrap();
+            }
+        }
+    };
+    let kinds = [
+        LayerCache::full(),
+        LayerCache::latent(),
+        LayerCache::recurrent(),
+        LayerCache::sliding(1),
+        LayerCache::sliding(100),
+        LayerCache::sliding(700),
+        LayerCache::chunked(300),
+    ];
+    for empty in kinds {
+        let mut probe = empty.fork().unwrap();
+        feed(&mut probe, 0, 1);
+        let growth = probe.growth();
+        assert_eq!(growth.bytes_at(0, 1), 0);
+        let step = match growth {
+            Growth::Window { bytes, .. } => bytes * STEP,
+            Growth::Positions(_) | Growth::Fixed(_) => 0,
+        };
+        for chunk in [1, 37, 512] {
+            let mut cache = empty.fork().unwrap();
+            let mut len = 0;
+            while len < 2100 {
+                // The last tokens come one by one, as an answer's do.
+                let to = if len < 1800 { len + chunk } else { len + 1 };
+                feed(&mut cache, len, to);
+                len = to;
+                let (real, foretold) = (cache.nbytes(), growth.bytes_at(len, chunk));
+                assert!(
+                    real <= foretold,
+                    "{empty:?} at {len} by {chunk}: {real} > {foretold}"
+                );
+                // A chunk of a window's room may be left over from earlier, larger ones.
+                if step == 0 {
+                    assert_eq!(real, foretold, "{empty:?} at {len} by {chunk}");
+                }
+            }
+            if step > 0 {
+                let (real, foretold) = (cache.nbytes(), growth.bytes_at(len, chunk));
+                assert!(
+                    foretold <= real + 2 * step + step * chunk.div_ceil(STEP),
+                    "{empty:?} by {chunk}: {real}, foretold {foretold}"
+                );
+            }
+        }
+    }
+    assert_eq!(Growth::Positions(3).bytes_at(usize::MAX, 512), usize::MAX);
 }

@@ -82,11 +82,6 @@ impl WindowCache {
         }
     }
 
-    /// How far back queries see.
-    pub(super) fn reach(&self) -> Reach {
-        self.reach
-    }
-
     /// The keys and values that the next query sees, at least the last, and the position of the first
     /// of them; nothing if it is empty.
     pub(super) fn entries(&self) -> Result<(usize, Option<(Array, Array)>)> {
@@ -165,6 +160,16 @@ impl WindowCache {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// How far back a query sees.
+    pub(super) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {
