@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["mlx", "cache", "checkpoint", "models", "sample"],
     ),
     ("server", &["engine", "text", "sample"]),
+    ("bench", &["checkpoint", "engine", "text", "sample"]),
     ("builtin", &["checkpoint"]),
 ];
 /// Files that know no arrays although their room does.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::bench_args::Bench;
 use super::exit;
 use crate::checkpoint::Source;
 use crate::engine::WeightsMode;
@@ -43,6 +44,9 @@ pub enum Command {
     /// Check a model's files: settings, names and shapes, and every number for NaN and infinity
     #[command(after_help = exit::TABLE)]
     Check(Check),
+    /// Measure speed, or make a model with random weights to measure with
+    #[command(after_help = exit::TABLE)]
+    Bench(Box<Bench>),
 }
 
 /// Arguments of `run`.
@@ -169,7 +173,7 @@ pub struct Check {
 }
 
 /// Reads a count of `LEAST` or more.
-fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
+pub(super) fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n >= LEAST => Ok(n),
         _ => Err(format!("expected a whole number, {LEAST} or more")),

@@ -4,6 +4,8 @@
 
 mod args;
 mod ask;
+mod bench;
+mod bench_args;
 mod chat;
 mod check;
 mod exit;
@@ -35,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(args),
         Command::Fuse(args) => fuse::run(args),
         Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -78,7 +78,7 @@ pub fn loading<T>(
     source: &Source,
     load: impl FnOnce(Box<dyn Fn(u64, u64) + Send>) -> LoadResult<T>,
 ) -> Done<T> {
-    let bar = progress_bar();
+    let bar = bytes_bar("loading");
     let shown = bar.clone();
     let loaded = load(Box::new(move |done, total| {
         shown.set_length(total);
@@ -140,10 +140,11 @@ fn check_vocabulary(engine: &Engine, text: &Text) -> Done {
     Ok(())
 }
 
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-    );
+/// A bar that counts bytes, on a terminal.
+pub fn bytes_bar(doing: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!(
+        "{doing} {{bar:30}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{eta}}"
+    ));
     let bar = ProgressBar::new(0);
     match style {
         Ok(style) => bar.with_style(style),
