@@ -330,20 +330,20 @@ impl EngineThread {
         let shares = schedule::share(&left, self.decoding.len(), self.prefill_chunk);
         let ended = self.decoding.step(self.model.as_ref());
         report(ended);
-        let waiting = self.prefilling.split_off(shares.len());
-        let started = std::mem::replace(&mut self.prefilling, waiting);
-        let mut unfinished = Vec::new();
-        for (mut sequence, tokens) in started.into_iter().zip(shares) {
+        for (mut sequence, tokens) in std::mem::take(&mut self.prefilling).into_iter().zip(shares) {
+            if tokens == 0 {
+                self.prefilling.push(sequence);
+                continue;
+            }
             match sequence.prefill(self.model.as_ref(), tokens) {
                 Ok(Progress::Going) if sequence.pending.is_some() => {
                     report(self.decoding.admit(sequence));
                 }
-                Ok(Progress::Going) => unfinished.push(sequence),
+                Ok(Progress::Going) => self.prefilling.push(sequence),
                 Ok(Progress::Done) => report(vec![(sequence, Ok(()))]),
                 Err(error) => report(vec![(sequence, Err(error))]),
             }
         }
-        self.prefilling.splice(0..0, unfinished);
     }
 }
 
