@@ -2,7 +2,13 @@
 //!
 //! A room above the engine: it submits requests as the server does and looks at the clock.
 
+pub mod grid;
 pub mod make;
+pub mod row;
 pub mod shapes;
+pub mod stats;
+pub mod system;
+pub mod target;
+pub mod trace;
 
 mod vocabulary;

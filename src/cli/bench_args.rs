@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::args::at_least;
+use super::args::{Model, at_least};
 use crate::bench::make::{GROUPS, WIDTHS};
+use crate::bench::row::Format;
 use crate::bench::shapes::{SHAPES, Shape};
 
 /// Arguments of `bench`.
@@ -13,7 +14,70 @@ use crate::bench::shapes::{SHAPES, Shape};
 pub struct Bench {
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub grid: GridArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: Output,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub model: Model,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub make: Make,
+}
+
+/// What is measured: every combination of these.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Grid")]
+pub struct GridArgs {
+    /// Tokens of a prompt; a list is measured one after the other
+    #[arg(long, default_value = "128", value_name = "TOKENS", value_delimiter = ',', value_parser = at_least::<1>)]
+    pub prompt: Vec<usize>,
+    /// Tokens of an answer, 2 or more
+    #[arg(long = "gen", default_value = "64", value_name = "TOKENS", value_delimiter = ',', value_parser = at_least::<2>)]
+    pub answer: Vec<usize>,
+    /// Tokens before the prompt that an earlier request of the same stream had too
+    #[arg(long, default_value = "0", value_name = "TOKENS", value_delimiter = ',', value_parser = at_least::<0>)]
+    pub depth: Vec<usize>,
+    /// Requests at a time, each with a prompt of its own
+    #[arg(long, default_value = "1", value_name = "N", value_delimiter = ',', value_parser = at_least::<1>)]
+    pub concurrency: Vec<usize>,
+    /// Measurements of each combination
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = at_least::<1>)]
+    pub reps: usize,
+    /// Runs of each combination before them, which do not count
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least::<0>)]
+    pub warm_up: usize,
+    /// Makes other prompts
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+}
+
+/// How rows are printed.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct Output {
+    /// Print one JSON object a row, each measure with its percentiles
+    #[arg(long, group = "format")]
+    pub json: bool,
+    /// Print comma-separated values, medians
+    #[arg(long, group = "format")]
+    pub csv: bool,
+    /// Print a Markdown table, medians
+    #[arg(long, group = "format")]
+    pub markdown: bool,
+}
+
+impl Output {
+    /// The format chosen.
+    pub fn format(&self) -> Format {
+        match (self.json, self.csv, self.markdown) {
+            (true, ..) => Format::Json,
+            (_, true, _) => Format::Csv,
+            (.., true) => Format::Markdown,
+            _ => Format::Table,
+        }
+    }
 }
 
 /// A model to be made.
