@@ -155,6 +155,22 @@ fn unpacks_first(w: &Quantized, transpose: bool, rows: usize) -> Result<bool> {
     Ok(!transpose || groups == 1 || rows >= 128 || (rows >= 8 && !tall))
 }
 
+/// The unpacked matrix in `x`'s type, in which it is computed too: scales of a shorter type would
+/// round each weight.
+fn unpack_for(x: &Array, w: &Quantized) -> Result<Array> {
+    let dtype = x.dtype();
+    if w.biases.is_none() || w.scales.dtype() == dtype {
+        return dequantize(w, dtype);
+    }
+    let wider = Quantized {
+        weight: w.weight.clone(),
+        scales: w.scales.astype(dtype)?,
+        biases: w.biases.as_ref().map(|b| b.astype(dtype)).transpose()?,
+        ..*w
+    };
+    dequantize(&wider, dtype)
+}
+
 /// `x · wᵀ` with a packed `w`; without `transpose` `x · w`.
 ///
 /// Rows of all leading dimensions go through a `w [out, in]` together: MLX on CUDA would read it once
@@ -171,7 +187,7 @@ pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Arr
         return y.reshape(&shape);
     }
     if unpacks_first(w, transpose, rows as usize)? {
-        let dense = dequantize(w, x.dtype())?;
+        let dense = unpack_for(x, w)?;
         return match transpose {
             true => x.matmul(&dense.swap_last()?),
             false => x.matmul(&dense),
@@ -198,7 +214,7 @@ pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Arr
 #[track_caller]
 pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Result<Array> {
     if unpacks_first(w, true, 1)? {
-        let dense = dequantize(w, x.dtype())?;
+        let dense = unpack_for(x, w)?;
         return x.gather_mm(&dense.swap_last()?, indices, sorted);
     }
     op!(
