@@ -1,7 +1,8 @@
 //! The sequences that take their steps together, and their caches: a row each.
 
+use super::draw::Pending;
 use super::sequence::{Progress, Sequence};
-use super::step::{self, Pending};
+use super::step;
 use crate::cache::LayerCache;
 use crate::mlx::{Error, Result};
 use crate::models::Model;

@@ -2,6 +2,7 @@
 
 mod check;
 mod decoding;
+mod draw;
 mod fuse;
 mod handle;
 mod perplexity;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -326,24 +326,46 @@ impl EngineThread {
         self.prefilling.retain(|sequence| !sequence.is_abandoned());
         let gone = self.decoding.remove(Sequence::is_abandoned);
         report(gone);
-        let left: Vec<usize> = self.prefilling.iter().map(Sequence::prompt_left).collect();
+        let (ready, mut unfinished) = self.ready_and_waiting();
+        let left: Vec<usize> = ready.iter().map(Sequence::prompt_left).collect();
         let shares = schedule::share(&left, self.decoding.len(), self.prefill_chunk);
         let ended = self.decoding.step(self.model.as_ref());
         report(ended);
-        for (mut sequence, tokens) in std::mem::take(&mut self.prefilling).into_iter().zip(shares) {
+        for (mut sequence, tokens) in ready.into_iter().zip(shares) {
             if tokens == 0 {
-                self.prefilling.push(sequence);
+                unfinished.push(sequence);
                 continue;
             }
             match sequence.prefill(self.model.as_ref(), tokens) {
                 Ok(Progress::Going) if sequence.pending.is_some() => {
                     report(self.decoding.admit(sequence));
                 }
-                Ok(Progress::Going) => self.prefilling.push(sequence),
+                Ok(Progress::Going) => unfinished.push(sequence),
                 Ok(Progress::Done) => report(vec![(sequence, Ok(()))]),
                 Err(error) => report(vec![(sequence, Err(error))]),
             }
         }
+        unfinished.sort_by_key(Sequence::began);
+        self.prefilling = unfinished;
+    }
+
+    /// Prompts that can get on, and those at whose end a form is not ready yet: nobody else waits
+    /// for it.
+    fn ready_and_waiting(&mut self) -> (Vec<Sequence>, Vec<Sequence>) {
+        // With no answer to get on with, the loop must not spin; commands still come soon enough.
+        let idle = self.decoding.len() == 0;
+        let mut patience = Duration::from_millis(if idle { 2 } else { 0 });
+        let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+        for mut sequence in std::mem::take(&mut self.prefilling) {
+            match sequence.waits_for_host(self.prefill_chunk, patience) {
+                true => {
+                    patience = Duration::ZERO;
+                    waiting.push(sequence);
+                }
+                false => ready.push(sequence),
+            }
+        }
+        (ready, waiting)
     }
 }
 
