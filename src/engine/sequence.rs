@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::handle::Submission;
+use super::memory::Claim;
 use super::request::{Event, FinishReason, Request, Stats, TokenLogprob};
 use super::step::{Pending, draw};
 use crate::cache::{Batch, LayerCache};
@@ -36,6 +37,8 @@ pub struct Sequence {
     started: Instant,
     first_token: Option<Instant>,
     stats: Stats,
+    /// The memory of its caches; given back after them.
+    claim: Claim,
 }
 
 impl Sequence {
@@ -45,6 +48,7 @@ impl Sequence {
             request,
             events,
             at,
+            claim,
         } = submission;
         let stats = Stats {
             prompt_tokens: request.prompt.len(),
@@ -63,6 +67,7 @@ impl Sequence {
             started: Instant::now(),
             first_token: None,
             stats,
+            claim,
         }
     }
 
@@ -84,6 +89,25 @@ impl Sequence {
     /// The position of the pending token.
     pub fn position(&self) -> usize {
         self.request.prompt.len() + self.stats.completion_tokens
+    }
+
+    /// Positions that its caches hold.
+    pub fn held(&self) -> usize {
+        self.prefilled + self.stats.completion_tokens
+    }
+
+    /// Sees to it that there is memory for the next step. If there is none, the pending token is the
+    /// answer's last.
+    pub fn secure(&mut self, evict: &mut dyn FnMut(usize)) {
+        let (prompt, answer) = (self.request.prompt.len(), self.request.max_tokens);
+        let most = prompt.saturating_add(answer);
+        if self.goes_on() && !self.claim.cover(self.position() + 1, most, evict) {
+            tracing::warn!(
+                "an answer ends after {} tokens: there is no memory for more",
+                self.stats.completion_tokens + 1
+            );
+            self.request.max_tokens = self.stats.completion_tokens + 1;
+        }
     }
 
     /// Whether a token may come after the pending one.
@@ -211,4 +235,13 @@ fn read_scores(scores: &Scores, tokens: &[u32]) -> Result<Vec<TokenLogprob>> {
             top: row(i),
         })
         .collect())
+}
+
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        // Whoever listens must not take the channel's end for the answer's.
+        if std::thread::panicking() {
+            self.report(Event::Failed(super::thread::PANICKED.into()));
+        }
+    }
 }
