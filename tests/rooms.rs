@@ -33,6 +33,7 @@ const WITHOUT_ARRAYS: &[(&str, &[&str])] = &[
     ("src/sample/workers.rs", &[]),
     ("src/engine/request.rs", &["sample"]),
     ("src/engine/handle.rs", &["sample"]),
+    ("src/engine/watch.rs", &[]),
     ("src/engine/schedule.rs", &["sample"]),
 ];
 const ANYTHING: &[&str] = &["src/lib.rs", "src/main.rs", "src/cli"];

@@ -96,9 +96,9 @@ impl ArenaCache {
         let at = match self.extents.take(room) {
             Some(at) => at,
             None => {
-                // At least half again, so that growing costs little for each entry.
+                // At least a quarter more, so that growing costs little for each entry.
                 let total = self.extents.total();
-                let larger = (total + room.max(total / 2)).next_multiple_of(STEP);
+                let larger = (total + room.max(total / 4)).next_multiple_of(STEP);
                 self.store.grow(larger)?;
                 self.extents.grow(larger);
                 let at = self.extents.take(room);

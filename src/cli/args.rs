@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bench_args::Bench;
-use super::exit;
+use super::{exit, size};
 use crate::checkpoint::Source;
-use crate::engine::WeightsMode;
+use crate::engine::{MemoryLimit, WeightsMode};
 use crate::mlx::{Device, Dtype};
 
 /// Runs language models in MLX format on this machine: one answer, a dialogue, or an HTTP server.
@@ -100,9 +100,20 @@ pub struct Serve {
     /// Requests that may wait beside the running ones; further ones get 503
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub queue: usize,
-    /// Requests that run at a time
-    #[arg(long, default_value_t = 4, value_name = "N")]
-    pub max_running: usize,
+    /// Requests that run at a time [default: 32 on a GPU, 8 on a CPU]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub max_running: Option<usize>,
+    /// Tokens of an answer that memory is reserved for before its request runs; a longer answer goes
+    /// on as long as there is memory, and else ends with `length`
+    #[arg(long, default_value_t = 4096, value_name = "TOKENS")]
+    pub answer_reserve: usize,
+    /// Report a step that takes longer, and answer /health with 503 while it does; 0 never does
+    /// [default: 120 on a GPU, 600 on a CPU]
+    #[arg(long, value_name = "SECONDS")]
+    pub watchdog: Option<u64>,
+    /// End with code 70 when a step takes longer than --watchdog
+    #[arg(long)]
+    pub watchdog_exit: bool,
     /// Connections at a time
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub max_connections: usize,
@@ -215,6 +226,10 @@ pub struct Load {
     /// infinity
     #[arg(long)]
     pub check: bool,
+    /// How much memory all may take, weights and everything else: a size such as 12GB or 8GiB, or a
+    /// share of what the device has, such as 75%
+    #[arg(long, value_name = "SIZE|PERCENT", value_parser = size::memory)]
+    pub memory: Option<MemoryLimit>,
 }
 
 /// Which model, and how it is loaded and run.
@@ -230,6 +245,12 @@ pub struct Model {
     /// Tokens that are computed in one go, of prompts and answers together
     #[arg(long, default_value_t = 512, value_name = "TOKENS")]
     pub prefill_step_size: usize,
+    /// Do not run anything before the first request comes, which then waits for kernels to be compiled
+    #[arg(long)]
+    pub no_warm_up: bool,
+    /// Have the system keep the weights in memory, them and nothing else (macOS 15 and later)
+    #[arg(long)]
+    pub wire_weights: bool,
 }
 
 /// How an answer is generated.

@@ -16,7 +16,9 @@ const HELP: &str = "\
 
 /// Runs the subcommand.
 pub fn run(args: Chat) -> Done {
-    let opened = model::open(&args.model, None, 1, 1)?;
+    let mut opened = model::open(&args.model, |options| {
+        (options.queue_limit, options.max_running) = (1, 1);
+    })?;
     if !opened.text.has_template() {
         return Err(Failure::Model(
             "this model has no chat template, so it cannot hold a dialogue; use `pensieve run`"
@@ -29,7 +31,7 @@ pub fn run(args: Chat) -> Done {
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
     let mut editor = rustyline::DefaultEditor::new()
         .map_err(|e| Failure::Work(format!("cannot use the terminal: {e}")))?;
-    let facts = opened.engine.handle.facts();
+    let facts = opened.engine.handle.facts().clone();
     eprintln!("{} is ready; /help lists the commands", facts.id);
     let mut messages: Vec<Value> = Vec::new();
     loop {
@@ -72,7 +74,7 @@ pub fn run(args: Chat) -> Done {
                 messages.pop();
                 eprintln!("pensieve: {message} (/clear starts anew)");
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(opened.why(failure)),
         }
     }
 }

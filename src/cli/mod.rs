@@ -12,8 +12,10 @@ mod exit;
 mod fuse;
 mod model;
 mod perplexity;
+mod progress;
 mod run;
 mod serve;
+mod size;
 
 use std::process::ExitCode;
 

@@ -12,7 +12,11 @@ use super::{Done, Failure};
 /// Runs the subcommand.
 pub fn run(args: Run) -> Done {
     let prompt = prompt(args.prompt.as_deref())?;
-    let opened = model::open(&args.model, None, 1, 1)?;
+    let mut opened = model::open(&args.model, |options| {
+        (options.queue_limit, options.max_running) = (1, 1);
+        // There is one request, which compiles just what it needs.
+        options.warm_up = false;
+    })?;
     let params = model::params(&args.answer, &opened.engine.generation)?;
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
     let stop = args.answer.stop.clone();
@@ -30,7 +34,8 @@ pub fn run(args: Run) -> Done {
     let mut answer = String::new();
     let outcome = loop {
         let event = asked.events.blocking_recv();
-        let (text, end) = match asked.hear(event)? {
+        let heard = asked.hear(event).map_err(|failure| opened.why(failure));
+        let (text, end) = match heard? {
             Heard::Text(text) => (text, None),
             Heard::End(text, outcome) => (text, Some(outcome)),
         };

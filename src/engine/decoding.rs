@@ -24,6 +24,24 @@ impl Decoding {
         self.sequences.len()
     }
 
+    /// Bytes of their caches.
+    pub fn nbytes(&self) -> usize {
+        self.caches.iter().map(LayerCache::nbytes).sum()
+    }
+
+    /// Gives all of them up.
+    pub fn drain(&mut self) -> impl Iterator<Item = Sequence> {
+        self.caches.clear();
+        self.sequences.drain(..)
+    }
+
+    /// Sees to it that there is memory for the next step of each; see [`Sequence::secure`].
+    pub fn secure(&mut self, evict: &mut dyn FnMut(usize)) {
+        for sequence in &mut self.sequences {
+            sequence.secure(evict);
+        }
+    }
+
     /// Takes in a sequence that has its first pending token.
     ///
     /// If its caches cannot join the others, all sequences end with that error.

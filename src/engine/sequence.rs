@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::draw::{Pending, Place, draw, read_scores};
 use super::handle::Submission;
+use super::memory::Claim;
 use super::request::{Event, FinishReason, Request, Stats, TokenLogprob};
 use crate::cache::{Batch, LayerCache};
 use crate::mlx::{Array, Result, eval, memory};
@@ -42,6 +43,8 @@ pub struct Sequence {
     started: Instant,
     first_token: Option<Instant>,
     stats: Stats,
+    /// The memory of its caches; given back after them.
+    claim: Claim,
 }
 
 impl Sequence {
@@ -51,6 +54,7 @@ impl Sequence {
             request,
             events,
             at,
+            claim,
         } = submission;
         let stats = Stats {
             prompt_tokens: request.prompt.len(),
@@ -74,6 +78,7 @@ impl Sequence {
             started: Instant::now(),
             first_token: None,
             stats,
+            claim,
         }
     }
 
@@ -100,6 +105,25 @@ impl Sequence {
     /// The position of the pending token.
     pub fn position(&self) -> usize {
         self.request.prompt.len() + self.stats.completion_tokens
+    }
+
+    /// Positions that its caches hold.
+    pub fn held(&self) -> usize {
+        self.prefilled + self.stats.completion_tokens
+    }
+
+    /// Sees to it that there is memory for the next step. If there is none, the pending token is the
+    /// answer's last.
+    pub fn secure(&mut self, evict: &mut dyn FnMut(usize)) {
+        let (prompt, answer) = (self.request.prompt.len(), self.request.max_tokens);
+        let most = prompt.saturating_add(answer);
+        if self.goes_on() && !self.claim.cover(self.position() + 1, most, evict) {
+            tracing::warn!(
+                "an answer ends after {} tokens: there is no memory for more",
+                self.stats.completion_tokens + 1
+            );
+            self.request.max_tokens = self.stats.completion_tokens + 1;
+        }
     }
 
     /// Whether a token may come after the pending one.
@@ -264,5 +288,14 @@ impl Sequence {
     /// listener that is gone is noticed at the next step.
     fn report(&self, event: Event) {
         let _ = self.events.try_send(event);
+    }
+}
+
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        // Whoever listens must not take the channel's end for the answer's.
+        if std::thread::panicking() {
+            self.report(Event::Failed(super::thread::PANICKED.into()));
+        }
     }
 }
