@@ -108,6 +108,8 @@ pub struct Submission {
 }
 
 /// What the engine thread is told.
+// Nearly all are requests, so a box would save nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum Command {
     /// Serve this request.
     Submit(Submission),
