@@ -42,6 +42,25 @@ impl FullCache {
         })
     }
 
+    /// Keys and values at `start..end`, views.
+    pub(super) fn entries(&self, start: usize, end: usize) -> Result<[Option<Array>; 2]> {
+        Ok([
+            self.keys.entries(start, end)?,
+            self.values.entries(start, end)?,
+        ])
+    }
+
+    /// One that holds these `len` keys and values, with room for `room`.
+    pub(super) fn restored(
+        keys: &[Array],
+        values: &[Array],
+        len: usize,
+        room: usize,
+    ) -> Result<Self> {
+        let (keys, values) = (Buffer::joined(keys, room)?, Buffer::joined(values, room)?);
+        Ok(Self { keys, values, len })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -89,6 +108,17 @@ impl LatentCache {
             latents: self.latents.compact(0, self.len)?,
             len: self.len,
         })
+    }
+
+    /// The latents at `start..end`, a view.
+    pub(super) fn entries(&self, start: usize, end: usize) -> Result<Option<Array>> {
+        self.latents.entries(start, end)
+    }
+
+    /// One that holds these `len` latents, with room for `room`.
+    pub(super) fn restored(latents: &[Array], len: usize, room: usize) -> Result<Self> {
+        let latents = Buffer::joined(latents, room)?;
+        Ok(Self { latents, len })
     }
 
     pub(super) fn len(&self) -> usize {

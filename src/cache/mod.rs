@@ -6,6 +6,7 @@
 
 mod buffer;
 mod full;
+pub mod prefix;
 mod recurrent;
 mod view;
 mod window;

@@ -81,6 +81,17 @@ impl RecurrentCache {
         rows.collect()
     }
 
+    /// The convolution's inputs and the state.
+    pub(super) fn parts(&self) -> [Option<Array>; 2] {
+        [self.conv.clone(), self.state.clone()]
+    }
+
+    /// One that has seen `len` tokens and was left with these.
+    pub(super) fn restored(conv: Option<Array>, state: Option<Array>, len: usize) -> Self {
+        let lens = vec![len];
+        Self { conv, state, lens }
+    }
+
     pub(super) fn rewind(&mut self, len: usize) -> Result<()> {
         rewinds(self.len(), len)?;
         if len == 0 {

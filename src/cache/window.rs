@@ -137,6 +137,42 @@ impl WindowCache {
         })
     }
 
+    /// How far back it reaches.
+    pub(super) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// The position of the first entry that it has.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Keys and values at positions `from..to`, views.
+    pub(super) fn entries(&self, from: usize, to: usize) -> Result<[Option<Array>; 2]> {
+        let (from, to) = (
+            from.saturating_sub(self.start),
+            to.saturating_sub(self.start),
+        );
+        Ok([self.keys.entries(from, to)?, self.values.entries(from, to)?])
+    }
+
+    /// One that ends at `len` and holds these keys and values, from position `start` on.
+    pub(super) fn restored(
+        reach: Reach,
+        [keys, values]: [&[Array]; 2],
+        start: usize,
+        len: usize,
+    ) -> Result<Self> {
+        let room = len - start + STEP;
+        Ok(Self {
+            reach,
+            keys: Buffer::joined(keys, room)?,
+            values: Buffer::joined(values, room)?,
+            start,
+            len,
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
