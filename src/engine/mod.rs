@@ -4,6 +4,7 @@ mod check;
 mod fuse;
 mod handle;
 mod perplexity;
+mod prefix;
 mod request;
 mod schedule;
 mod sequence;

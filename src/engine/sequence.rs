@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::handle::Submission;
+use super::prefix::Reuse;
 use super::request::{Event, FinishReason, Request, Stats, TokenLogprob};
 use super::step::{Pending, draw};
 use crate::cache::{Batch, LayerCache};
@@ -28,6 +29,10 @@ pub struct Sequence {
     pub(super) pending: Option<Pending>,
     /// Tokens drawn so far, the pending one included: the number of the next random key.
     pub(super) drawn: u64,
+    /// Tokens of the answer that have been read, the ending one included.
+    pub(super) generated: Vec<u32>,
+    /// Its part of the prefix cache.
+    pub(super) reuse: Reuse,
     events: Sender<Event>,
     eos_ids: Vec<u32>,
     /// Tokens of the prompt that the caches hold.
@@ -56,6 +61,8 @@ impl Sequence {
             caches: model.caches(),
             pending: None,
             drawn: 0,
+            generated: Vec::new(),
+            reuse: Reuse::default(),
             events,
             eos_ids: eos_ids.to_vec(),
             prefilled: 0,
@@ -74,6 +81,18 @@ impl Sequence {
     /// Tells the listener that the request failed.
     pub fn fail(self, message: String) {
         self.report(Event::Failed(message));
+    }
+
+    /// Goes on from `caches`, which hold the prompt's first `len` tokens.
+    pub fn start_at(&mut self, len: usize, caches: Vec<LayerCache>) {
+        self.stats.cached_tokens += len - self.prefilled;
+        self.prefilled = len;
+        self.caches = caches;
+    }
+
+    /// Tokens of the prompt that the caches hold.
+    pub fn prefilled(&self) -> usize {
+        self.prefilled
     }
 
     /// Tokens of the prompt still to be computed.
@@ -155,6 +174,7 @@ impl Sequence {
         let first = *self.first_token.get_or_insert(now);
         self.stats.prefill = (first - self.started).as_secs_f64();
         self.stats.decode = (now - first).as_secs_f64();
+        self.generated.push(id);
         if self.eos_ids.contains(&id) || self.request.stop_ids.contains(&id) {
             return self.finish(FinishReason::Stop);
         }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::handle::{Command, Facts, Handle, Inbox, Submission};
+use super::prefix::{Prefixes, default_budget};
 use super::schedule;
 use super::sequence::{Progress, Sequence};
 use super::step;
@@ -50,6 +51,9 @@ pub struct Options {
     pub queue_limit: usize,
     /// Requests that run at a time.
     pub max_running: usize,
+    /// Bytes that the prefix cache may take, 0 for none; a quarter of what MLX may take beside the
+    /// weights if not given.
+    pub prefix_cache: Option<usize>,
 }
 
 impl Default for Options {
@@ -64,6 +68,7 @@ impl Default for Options {
             context_length: None,
             queue_limit: 64,
             max_running: 4,
+            prefix_cache: Some(0),
         }
     }
 }
@@ -183,6 +188,8 @@ struct EngineThread {
     running: Vec<Sequence>,
     /// Requests that wait for a place; their number is bounded by the handle.
     queue: VecDeque<Submission>,
+    /// What earlier requests computed.
+    prefixes: Prefixes,
     model: Box<dyn Model>,
     generation: GenerationConfig,
     inbox: Inbox,
@@ -226,9 +233,14 @@ impl EngineThread {
             load_seconds: started.elapsed().as_secs_f64(),
         };
         let (handle, inbox) = Handle::new(facts, options.queue_limit);
+        let prefix_cache = match options.prefix_cache {
+            Some(bytes) => bytes,
+            None => default_budget(mlx::memory_limit()?, model.facts().weight_bytes),
+        };
         let engine = Self {
             running: Vec::new(),
             queue: VecDeque::new(),
+            prefixes: Prefixes::new(model.as_ref(), prefix_cache),
             model,
             generation,
             inbox,
@@ -315,10 +327,19 @@ impl EngineThread {
 
     /// A token for every answer in progress, and prompts as far as the round's budget goes.
     fn round(&mut self) {
-        self.running.retain(|sequence| !sequence.is_abandoned());
-        let (decoding, prefilling): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
+        let (left, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(Sequence::is_abandoned);
+        // Of a prompt that was cancelled its chunks are stored already.
+        let decoding = left.iter().filter(|sequence| sequence.pending.is_some());
+        decoding.for_each(|sequence| self.prefixes.end(sequence));
+        drop(left);
+        let (decoding, mut prefilling): (Vec<_>, Vec<_>) = running
             .into_iter()
             .partition(|sequence| sequence.pending.is_some());
+        for sequence in &mut prefilling {
+            self.prefixes.start(sequence);
+        }
         let left: Vec<usize> = prefilling.iter().map(Sequence::prompt_left).collect();
         let shares = schedule::share(&left, decoding.len(), self.prefill_chunk);
         self.decode(decoding);
@@ -356,14 +377,15 @@ impl EngineThread {
     }
 
     fn prefill(&mut self, mut sequence: Sequence, tokens: usize) {
-        let progress = sequence.prefill(self.model.as_ref(), tokens);
+        let model = self.model.as_ref();
+        let progress = self.prefixes.prefill(model, &mut sequence, tokens);
         self.keep(sequence, progress);
     }
 
     fn keep(&mut self, sequence: Sequence, progress: mlx::Result<Progress>) {
         match progress {
             Ok(Progress::Going) => self.running.push(sequence),
-            Ok(Progress::Done) => {}
+            Ok(Progress::Done) => self.prefixes.end(&sequence),
             Err(error) => {
                 tracing::error!("a request failed: {error}");
                 sequence.fail(format!("the model failed on this request: {error}"));

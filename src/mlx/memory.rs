@@ -29,6 +29,17 @@ pub fn memory() -> Result<MemoryReport> {
     })
 }
 
+/// The bytes that MLX may hold before it slows down or refuses: its own share of the machine's memory
+/// unless set.
+pub fn memory_limit() -> Result<usize> {
+    let mut bytes = 0;
+    // SAFETY: writes one number through a valid pointer.
+    check("get_memory_limit", &[], || unsafe {
+        mlx_sys::mlx_get_memory_limit(&mut bytes)
+    })?;
+    Ok(bytes)
+}
+
 /// Gives the buffers kept for reuse back to the system.
 pub fn clear_cache() -> Result<()> {
     // SAFETY: takes and returns nothing.

@@ -31,7 +31,7 @@ pub use eval::{async_eval, eval};
 pub use fast::{
     Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention,
 };
-pub use memory::{MemoryReport, clear_cache, memory, reset_peak_memory};
+pub use memory::{MemoryReport, clear_cache, memory, memory_limit, reset_peak_memory};
 pub use quant::{
     QuantMode, Quantized, dequantize, from_fp8, gather_qmm, quantize, quantized_matmul,
 };
