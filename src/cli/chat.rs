@@ -16,7 +16,7 @@ const HELP: &str = "\
 
 /// Runs the subcommand.
 pub fn run(args: Chat) -> Done {
-    let opened = model::open(&args.model, None, 1, 1)?;
+    let opened = model::open(&args.model, None, 1, 1, args.reuse.prefix_cache)?;
     if !opened.text.has_template() {
         return Err(Failure::Model(
             "this model has no chat template, so it cannot hold a dialogue; use `pensieve run`"

@@ -12,6 +12,7 @@ mod model;
 mod perplexity;
 mod run;
 mod serve;
+mod size;
 
 use std::process::ExitCode;
 

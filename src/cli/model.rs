@@ -20,13 +20,14 @@ pub struct Opened {
     pub text: Text,
 }
 
-/// Finds and loads the model, with a progress bar on a terminal. `queue_limit` and `max_running`
-/// are those of [`Options`]; `name` is what it is served under.
+/// Finds and loads the model, with a progress bar on a terminal. `queue_limit`, `max_running` and
+/// `prefix_cache` are those of [`Options`]; `name` is what it is served under.
 pub fn open(
     args: &Model,
     name: Option<String>,
     queue_limit: usize,
     max_running: usize,
+    prefix_cache: Option<usize>,
 ) -> Done<Opened> {
     let (source, own_name) = find(&args.load.files)?;
     let text = open_text(&source)?;
@@ -43,6 +44,7 @@ pub fn open(
         context_length: args.context_length,
         queue_limit,
         max_running,
+        prefix_cache,
         ..options(&args.load)
     };
     let engine = loading(&source, |report| {

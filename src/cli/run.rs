@@ -12,7 +12,7 @@ use super::{Done, Failure};
 /// Runs the subcommand.
 pub fn run(args: Run) -> Done {
     let prompt = prompt(args.prompt.as_deref())?;
-    let opened = model::open(&args.model, None, 1, 1)?;
+    let opened = model::open(&args.model, None, 1, 1, Some(0))?;
     let params = model::params(&args.answer, &opened.engine.generation)?;
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
     let stop = args.answer.stop.clone();

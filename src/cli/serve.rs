@@ -9,6 +9,7 @@ use super::args::Serve;
 use super::model::{self, Opened};
 use super::{Done, Failure};
 use crate::server::{App, Config, serve};
+use crate::text::Volatile;
 
 /// Runs the subcommand until SIGINT or SIGTERM.
 pub fn run(args: Serve) -> Done {
@@ -16,10 +17,26 @@ pub fn run(args: Serve) -> Done {
         .enable_all()
         .build()
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
+    let volatile = match args.keep_volatile {
+        true => None,
+        false => {
+            let rules = Volatile::new(&args.volatile);
+            Some(rules.map_err(|e| Failure::Usage(format!("--volatile: {e}")))?)
+        }
+    };
     // Bound before the model is loaded, so that an address in use is said at once.
     let listener = runtime.block_on(bind(&args.host, args.port))?;
     let name = args.served_model_name.clone();
-    let opened = model::open(&args.model, name, args.queue, args.max_running)?;
+    let mut opened = model::open(
+        &args.model,
+        name,
+        args.queue,
+        args.max_running,
+        args.reuse.prefix_cache,
+    )?;
+    if let Some(volatile) = volatile {
+        opened.text = opened.text.without_volatile(volatile);
+    }
     runtime.block_on(serve_until_told(args, listener, opened))
 }
 

@@ -157,18 +157,4 @@ impl Prefixes {
             tracing::warn!("an answer is not kept for the next turn: {error}");
         }
     }
-
-    /// Bytes that it holds.
-    pub fn nbytes(&self) -> usize {
-        self.cache.as_ref().map_or(0, PrefixCache::nbytes)
-    }
-
-    /// Gives up what is needed least until at most `bytes` are held; what running sequences began
-    /// with stays. Returns the bytes still held.
-    pub fn shrink(&mut self, bytes: usize) -> usize {
-        if let Some(cache) = &mut self.cache {
-            cache.shrink(bytes);
-        }
-        self.nbytes()
-    }
 }

@@ -88,11 +88,6 @@ impl PrefixCache {
         self.tree.nbytes()
     }
 
-    /// Bytes that it may hold.
-    pub fn budget(&self) -> usize {
-        self.budget
-    }
-
     /// A number that is another one after anything was stored.
     pub fn changes(&self) -> u64 {
         self.changes
