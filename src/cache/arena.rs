@@ -227,12 +227,24 @@ impl ArenaCache {
 /// A single sequence's entries, `[1, K, L, D]` and `[1, K, L, V]`, and where they stand; nothing for
 /// empty caches and for kinds without entries.
 fn held(cache: &LayerCache) -> Result<Option<(Row, Array, Array)>> {
-    let (kind, start, len, entries) = match cache {
-        LayerCache::Full(cache) => (Kind::Full, 0, cache.len(), cache.entries()?),
-        LayerCache::Latent(cache) => (Kind::Latent, 0, cache.len(), cache.entries()?),
+    let len = cache.len();
+    if len == 0 {
+        return Ok(None);
+    }
+    let (kind, start, [k, v]) = match cache {
+        LayerCache::Full(cache) => (Kind::Full, 0, cache.entries(0, len)?),
+        LayerCache::Latent(cache) => {
+            let k = cache.entries(0, len)?;
+            let v = k.as_ref().map(|k| k.slice_axis(-1, 0, cache.rank()));
+            (Kind::Latent, 0, [k, v.transpose()?])
+        }
         LayerCache::Window(cache) => {
-            let (first, entries) = cache.entries()?;
-            (Kind::Window(cache.reach()), first, cache.len(), entries)
+            let first = cache.needed();
+            (
+                Kind::Window(cache.reach()),
+                first,
+                cache.entries(first, len)?,
+            )
         }
         _ => return Ok(None),
     };
@@ -243,5 +255,5 @@ fn held(cache: &LayerCache) -> Result<Option<(Row, Array, Array)>> {
         start,
         len,
     };
-    Ok(entries.map(|(k, v)| (row, k, v)))
+    Ok(k.zip(v).map(|(k, v)| (row, k, v)))
 }

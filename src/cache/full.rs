@@ -22,12 +22,6 @@ impl FullCache {
         }
     }
 
-    /// Its keys and values; nothing if it is empty.
-    pub(super) fn entries(&self) -> Result<Option<(Array, Array)>> {
-        let (k, v) = (self.keys.held(0, self.len)?, self.values.held(0, self.len)?);
-        Ok(k.zip(v))
-    }
-
     pub(super) fn update(&mut self, k: &Array, v: &Array, offset: usize) -> Result<RowView> {
         continues(self.len, offset, k)?;
         // Whatever fails from here on leaves the cache empty, and using it again is an error.
@@ -55,6 +49,25 @@ impl FullCache {
             values: self.values.compact(0, self.len)?,
             len: self.len,
         })
+    }
+
+    /// Keys and values at `start..end`, views.
+    pub(super) fn entries(&self, start: usize, end: usize) -> Result<[Option<Array>; 2]> {
+        Ok([
+            self.keys.entries(start, end)?,
+            self.values.entries(start, end)?,
+        ])
+    }
+
+    /// One that holds these `len` keys and values, with room for `room`.
+    pub(super) fn restored(
+        keys: &[Array],
+        values: &[Array],
+        len: usize,
+        room: usize,
+    ) -> Result<Self> {
+        let (keys, values) = (Buffer::joined(keys, room)?, Buffer::joined(values, room)?);
+        Ok(Self { keys, values, len })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -95,13 +108,9 @@ impl LatentCache {
         }
     }
 
-    /// Its latents, and the part of them that is values; nothing if it is empty.
-    pub(super) fn entries(&self) -> Result<Option<(Array, Array)>> {
-        let Some(k) = self.latents.held(0, self.len)? else {
-            return Ok(None);
-        };
-        let v = k.slice_axis(-1, 0, self.rank)?;
-        Ok(Some((k, v)))
+    /// Features of a latent that values are made of; 0 before the first update.
+    pub(super) fn rank(&self) -> i32 {
+        self.rank
     }
 
     pub(super) fn update(&mut self, latents: &Array, rank: i32, offset: usize) -> Result<RowView> {
@@ -131,6 +140,19 @@ impl LatentCache {
             rank: self.rank,
             len: self.len,
         })
+    }
+
+    /// The latents at `start..end`, a view.
+    pub(super) fn entries(&self, start: usize, end: usize) -> Result<Option<Array>> {
+        self.latents.entries(start, end)
+    }
+
+    /// One that holds these `len` latents, with room for `room`.
+    pub(super) fn restored(latents: &[Array], len: usize, room: usize) -> Result<Self> {
+        let latents = Buffer::joined(latents, room)?;
+        // The next update tells.
+        let rank = 0;
+        Ok(Self { latents, rank, len })
     }
 
     pub(super) fn len(&self) -> usize {

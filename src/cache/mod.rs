@@ -9,6 +9,7 @@ mod buffer;
 mod extents;
 mod full;
 mod growth;
+pub mod prefix;
 mod recurrent;
 mod view;
 mod window;

@@ -75,7 +75,7 @@ impl RecurrentCache {
             return Err(Error::new("cache row", &[], message));
         };
         let row = |array: &Option<Array>| {
-            let row = |array: &Array| array.slice_axis(0, i as i32, i as i32 + 1)?.contiguous();
+            let row = |array: &Array| array.slice_axis(0, i as i32, i as i32 + 1)?.copied();
             array.as_ref().map(row).transpose()
         };
         Ok(Self {
@@ -103,6 +103,17 @@ impl RecurrentCache {
 
     pub(super) fn n_rows(&self) -> usize {
         self.lens.len()
+    }
+
+    /// The convolution's inputs and the state.
+    pub(super) fn parts(&self) -> [Option<Array>; 2] {
+        [self.conv.clone(), self.state.clone()]
+    }
+
+    /// One that has seen `len` tokens and was left with these.
+    pub(super) fn restored(conv: Option<Array>, state: Option<Array>, len: usize) -> Self {
+        let lens = vec![len];
+        Self { conv, state, lens }
     }
 
     pub(super) fn rewind(&mut self, len: usize) -> Result<()> {

@@ -82,14 +82,10 @@ impl WindowCache {
         }
     }
 
-    /// The keys and values that the next query sees, at least the last, and the position of the first
-    /// of them; nothing if it is empty.
-    pub(super) fn entries(&self) -> Result<(usize, Option<(Array, Array)>)> {
+    /// The position of the first entry that the next query sees, or of the last entry.
+    pub(super) fn needed(&self) -> usize {
         let first = self.reach.first(self.len).max(self.start);
-        let first = first.min(self.len.saturating_sub(1));
-        let (from, to) = (first - self.start, self.len - self.start);
-        let (k, v) = (self.keys.held(from, to)?, self.values.held(from, to)?);
-        Ok((first, k.zip(v)))
+        first.min(self.len.saturating_sub(1))
     }
 
     pub(super) fn update(
@@ -158,13 +154,44 @@ impl WindowCache {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// How far back a query sees.
+    /// How far back it reaches.
     pub(super) fn reach(&self) -> Reach {
         self.reach
+    }
+
+    /// The position of the first entry that it has.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Keys and values at positions `from..to`, views.
+    pub(super) fn entries(&self, from: usize, to: usize) -> Result<[Option<Array>; 2]> {
+        let (from, to) = (
+            from.saturating_sub(self.start),
+            to.saturating_sub(self.start),
+        );
+        Ok([self.keys.entries(from, to)?, self.values.entries(from, to)?])
+    }
+
+    /// One that ends at `len` and holds these keys and values, from position `start` on.
+    pub(super) fn restored(
+        reach: Reach,
+        [keys, values]: [&[Array]; 2],
+        start: usize,
+        len: usize,
+    ) -> Result<Self> {
+        let room = len - start + STEP;
+        Ok(Self {
+            reach,
+            keys: Buffer::joined(keys, room)?,
+            values: Buffer::joined(values, room)?,
+            start,
+            len,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// Positions that it has room for.

@@ -79,6 +79,9 @@ pub struct Chat {
     pub verbose: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub reuse: Reuse,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub model: Model,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -126,6 +129,17 @@ pub struct Serve {
     /// Seconds that running requests get to finish after SIGINT or SIGTERM
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub drain: u64,
+    /// Leave out of system messages what this regular expression matches, or its groups if it has any,
+    /// so that text that changes with each request does not keep its prompt from being reused (may
+    /// be repeated). Known such lines are left out anyway: see docs/prefix-cache.md
+    #[arg(long, value_name = "REGEX")]
+    pub volatile: Vec<String>,
+    /// Give system messages to the model as they are
+    #[arg(long, conflicts_with = "volatile")]
+    pub keep_volatile: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub reuse: Reuse,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: Model,
@@ -251,6 +265,17 @@ pub struct Model {
     /// Have the system keep the weights in memory, them and nothing else (macOS 15 and later)
     #[arg(long)]
     pub wire_weights: bool,
+}
+
+/// What is kept of earlier requests.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct Reuse {
+    /// Memory for what earlier prompts and answers left, so that those that begin alike need not be
+    /// computed again: bytes, or a number with K, M, G; 0 keeps nothing [default: a quarter of the
+    /// memory that is left beside the weights]
+    #[arg(long, value_name = "SIZE", value_parser = size::or_none)]
+    pub prefix_cache: Option<usize>,
 }
 
 /// How an answer is generated.

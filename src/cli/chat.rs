@@ -18,6 +18,7 @@ const HELP: &str = "\
 pub fn run(args: Chat) -> Done {
     let mut opened = model::open(&args.model, |options| {
         (options.queue_limit, options.max_running) = (1, 1);
+        options.prefix_cache = args.reuse.prefix_cache;
     })?;
     if !opened.text.has_template() {
         return Err(Failure::Model(

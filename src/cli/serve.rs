@@ -11,6 +11,7 @@ use super::{Done, Failure};
 use crate::engine::{Options, default_max_running};
 use crate::mlx::Device;
 use crate::server::{App, Config, serve};
+use crate::text::Volatile;
 
 /// Runs the subcommand until SIGINT or SIGTERM.
 pub fn run(args: Serve) -> Done {
@@ -18,9 +19,19 @@ pub fn run(args: Serve) -> Done {
         .enable_all()
         .build()
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
+    let volatile = match args.keep_volatile {
+        true => None,
+        false => {
+            let rules = Volatile::new(&args.volatile);
+            Some(rules.map_err(|e| Failure::Usage(format!("--volatile: {e}")))?)
+        }
+    };
     // Bound before the model is loaded, so that an address in use is said at once.
     let listener = runtime.block_on(bind(&args.host, args.port))?;
-    let opened = model::open(&args.model, |options| set(options, &args))?;
+    let mut opened = model::open(&args.model, |options| set(options, &args))?;
+    if let Some(volatile) = volatile {
+        opened.text = opened.text.without_volatile(volatile);
+    }
     runtime.block_on(serve_until_told(args, listener, opened))
 }
 
@@ -35,6 +46,7 @@ fn set(options: &mut Options, args: &Serve) {
         .max_running
         .unwrap_or_else(|| default_max_running(device));
     options.answer_reserve = args.answer_reserve;
+    options.prefix_cache = args.reuse.prefix_cache;
     let patience = args.watchdog.unwrap_or(match device {
         Device::Gpu => 120,
         // A chunk of a large model's prompt takes minutes there.

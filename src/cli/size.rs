@@ -44,6 +44,14 @@ pub fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The same, or 0 for nothing.
+pub fn or_none(text: &str) -> Result<usize, String> {
+    match text.trim() {
+        "0" => Ok(0),
+        text => bytes(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +81,7 @@ mod tests {
         ] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+        assert_eq!((or_none("0"), or_none("2k")), (Ok(0), Ok(2048)));
         assert_eq!(memory("75%"), Ok(MemoryLimit::Percent(75.0)));
         assert_eq!(memory("2MiB"), Ok(MemoryLimit::Bytes(2 << 20)));
         for wrong in ["0%", "101%", "-3%", "%", "x%", "NaN%"] {

@@ -9,16 +9,26 @@ use crate::models::Model;
 
 /// Sequences whose prompt is through. Each has a pending token; row `i` of every layer's cache is
 /// that of sequence `i`.
-#[derive(Default)]
 pub struct Decoding {
     sequences: Vec<Sequence>,
     caches: Vec<LayerCache>,
+    /// Whether those that end well get their caches back.
+    gives_back: bool,
 }
 
 /// A sequence that takes part no more, and how it ended.
 pub type Ended = (Sequence, Result<()>);
 
 impl Decoding {
+    /// None yet. Sequences that end well leave with their caches if `gives_back`.
+    pub fn new(gives_back: bool) -> Self {
+        Self {
+            sequences: Vec::new(),
+            caches: Vec::new(),
+            gives_back,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.sequences.len()
@@ -108,9 +118,16 @@ impl Decoding {
         }
         let (mut stay, mut rows, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         let sequences = self.sequences.drain(..).zip(outcomes);
-        for (row, (sequence, outcome)) in sequences.enumerate() {
+        for (row, (mut sequence, outcome)) in sequences.enumerate() {
             match outcome {
-                Some(outcome) => ended.push((sequence, outcome)),
+                Some(outcome) => {
+                    if self.gives_back && outcome.is_ok() {
+                        let row = self.caches.iter().map(|cache| cache.row(row));
+                        // Without its caches it only has nothing to leave to later ones.
+                        sequence.caches = row.collect::<Result<_>>().unwrap_or_default();
+                    }
+                    ended.push((sequence, outcome));
+                }
                 None => {
                     rows.push(row);
                     stay.push(sequence);

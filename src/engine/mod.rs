@@ -10,6 +10,7 @@ mod load;
 mod machine;
 mod memory;
 mod perplexity;
+mod prefix;
 mod request;
 mod schedule;
 mod sequence;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::draw::{Pending, Place, draw, read_scores};
 use super::handle::Submission;
 use super::memory::Claim;
+use super::prefix::Reuse;
 use super::request::{Event, FinishReason, Request, Stats, TokenLogprob};
 use crate::cache::{Batch, LayerCache};
 use crate::mlx::{Array, Result, eval, memory};
@@ -35,6 +36,10 @@ pub struct Sequence {
     pub(super) host: Option<Host>,
     /// Why no token may come after those drawn, the pending one not counted.
     verdict: Option<NoDraw>,
+    /// Tokens of the answer that have been read, the ending one included.
+    pub(super) generated: Vec<u32>,
+    /// Its part of the prefix cache.
+    pub(super) reuse: Reuse,
     events: Sender<Event>,
     eos_ids: Vec<u32>,
     /// Tokens of the prompt that the caches hold.
@@ -71,6 +76,8 @@ impl Sequence {
             caches: model.caches(),
             pending: None,
             drawn: 0,
+            generated: Vec::new(),
+            reuse: Reuse::default(),
             events,
             eos_ids: eos_ids.to_vec(),
             prefilled: 0,
@@ -95,6 +102,18 @@ impl Sequence {
     /// When it was taken from the queue.
     pub fn began(&self) -> Instant {
         self.started
+    }
+
+    /// Goes on from `caches`, which hold the prompt's first `len` tokens.
+    pub fn start_at(&mut self, len: usize, caches: Vec<LayerCache>) {
+        self.stats.cached_tokens += len - self.prefilled;
+        self.prefilled = len;
+        self.caches = caches;
+    }
+
+    /// Tokens of the prompt that the caches hold.
+    pub fn prefilled(&self) -> usize {
+        self.prefilled
     }
 
     /// Tokens of the prompt still to be computed.
@@ -259,6 +278,7 @@ impl Sequence {
         let first = *self.first_token.get_or_insert(now);
         self.stats.prefill = (first - self.started).as_secs_f64();
         self.stats.decode = (now - first).as_secs_f64();
+        self.generated.push(id);
         if self.ends_with(id) {
             return self.finish(FinishReason::Stop);
         }

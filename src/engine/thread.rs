@@ -14,6 +14,7 @@ use super::handle::{Command, Facts, Handle, Inbox, Submission};
 use super::load::{Ready, load, report, room_for_one};
 use super::machine::MemoryLimit;
 use super::memory::{Admission, Budget, Bytes, Seen};
+use super::prefix::Prefixes;
 use super::request::Event;
 use super::schedule;
 use super::sequence::{Progress, Sequence};
@@ -57,6 +58,9 @@ pub struct Options {
     pub queue_limit: usize,
     /// Requests that run at a time.
     pub max_running: usize,
+    /// Bytes that the prefix cache may take, 0 for none; a quarter of the memory that is left beside
+    /// the weights if not given.
+    pub prefix_cache: Option<usize>,
     /// How much memory all may take: weights, caches, and what a step computes with.
     pub memory: MemoryLimit,
     /// Tokens of an answer that memory is reserved for before its request runs, at most. Behind them
@@ -93,6 +97,7 @@ impl Default for Options {
             context_length: None,
             queue_limit: 64,
             max_running: 8,
+            prefix_cache: Some(0),
             memory: MemoryLimit::Auto,
             answer_reserve: 4096,
             wire_weights: false,
@@ -133,6 +138,8 @@ pub(super) struct EngineThread {
     prefilling: Vec<Sequence>,
     /// Requests that wait for a place; their number is bounded by the handle.
     queue: VecDeque<Submission>,
+    /// What earlier requests computed.
+    prefixes: Prefixes,
     model: Box<dyn Model>,
     pub(super) generation: GenerationConfig,
     inbox: Inbox,
@@ -204,13 +211,15 @@ impl EngineThread {
         }
         let watch = Watch::new(options.watchdog);
         let (handle, inbox) = Handle::within(facts, options.queue_limit, budget, watch);
+        let prefixes = Prefixes::new(model.as_ref(), options.prefix_cache, &inbox.budget);
         let clock = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
         let mut engine = Self {
-            decoding: Decoding::default(),
+            decoding: Decoding::new(prefixes.is_kept()),
             prefilling: Vec::new(),
             queue: VecDeque::new(),
+            prefixes,
             model,
             generation,
             inbox,
@@ -269,6 +278,8 @@ impl EngineThread {
                 }
             }
         }
+        // What it computed is of no use to anybody.
+        self.prefixes.evict(usize::MAX);
         progress(Loading::WarmUp(total, total));
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!("warmed up {total} shapes in {seconds:.1} s");
@@ -390,7 +401,8 @@ impl EngineThread {
             let Some(first) = self.queue.front_mut() else {
                 break;
             };
-            let mut admission = first.claim.admit(&mut |_| {});
+            let prefixes = &mut self.prefixes;
+            let mut admission = first.claim.admit(&mut |bytes| prefixes.evict(bytes));
             if admission == Admission::Wait {
                 if running > 0 {
                     break;
@@ -440,7 +452,11 @@ impl EngineThread {
     fn round(&mut self) {
         let before = mlx::memory();
         self.prefilling.retain(|sequence| !sequence.is_abandoned());
-        tell(self.decoding.remove(Sequence::is_abandoned));
+        let gone = self.decoding.remove(Sequence::is_abandoned);
+        self.end(gone);
+        for sequence in &mut self.prefilling {
+            self.prefixes.start(sequence);
+        }
         let (ready, mut unfinished) = self.ready_and_waiting();
         let left: Vec<usize> = ready.iter().map(Sequence::prompt_left).collect();
         let shares = schedule::share(&left, self.decoding.len(), self.prefill_chunk);
@@ -452,11 +468,12 @@ impl EngineThread {
             }
             match self.prefill(&mut sequence, tokens) {
                 Ok(Progress::Going) if sequence.pending.is_some() => {
-                    tell(self.decoding.admit(sequence));
+                    let ended = self.decoding.admit(sequence);
+                    self.end(ended);
                 }
                 Ok(Progress::Going) => unfinished.push(sequence),
-                Ok(Progress::Done) => {}
-                Err(error) => tell(vec![(sequence, Err(error))]),
+                Ok(Progress::Done) => self.end(vec![(sequence, Ok(()))]),
+                Err(error) => self.end(vec![(sequence, Err(error))]),
             }
         }
         unfinished.sort_by_key(Sequence::began);
@@ -508,23 +525,30 @@ impl EngineThread {
             return;
         }
         let _working = self.inbox.watch.begin(Work::Decode { sequences });
-        self.decoding.secure(&mut |_| {});
-        tell(self.decoding.step(self.model.as_ref()));
+        let prefixes = &mut self.prefixes;
+        self.decoding.secure(&mut |bytes| prefixes.evict(bytes));
+        let ended = self.decoding.step(self.model.as_ref());
+        self.end(ended);
     }
 
-    fn prefill(&self, sequence: &mut Sequence, tokens: usize) -> mlx::Result<Progress> {
+    fn prefill(&mut self, sequence: &mut Sequence, tokens: usize) -> mlx::Result<Progress> {
         let offset = sequence.held();
         let _working = self.inbox.watch.begin(Work::Prefill { tokens, offset });
-        sequence.prefill(self.model.as_ref(), tokens)
+        let model = self.model.as_ref();
+        self.prefixes.prefill(model, sequence, tokens)
     }
-}
 
-/// Tells those that failed, and forgets all of them.
-fn tell(ended: Vec<Ended>) {
-    for (sequence, outcome) in ended {
-        if let Err(error) = outcome {
-            tracing::error!("a request failed: {error}");
-            sequence.fail(format!("the model failed on this request: {error}"));
+    /// Takes leave of sequences: those that failed are told, what the others computed is kept for
+    /// later ones.
+    fn end(&mut self, ended: Vec<Ended>) {
+        for (sequence, outcome) in ended {
+            match outcome {
+                Ok(()) => self.prefixes.end(&sequence),
+                Err(error) => {
+                    tracing::error!("a request failed: {error}");
+                    sequence.fail(format!("the model failed on this request: {error}"));
+                }
+            }
         }
     }
 }

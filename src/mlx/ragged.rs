@@ -213,14 +213,14 @@ impl KvStore {
 
     /// The `n` entries from place `at` on, a copy: `[1, K, n, D]` and `[1, K, n, V]`.
     pub fn read(&self, at: usize, n: usize) -> Result<(Array, Array)> {
-        let copy = |array: &Array| entries(array, at, n)?.contiguous();
+        let copy = |array: &Array| entries(array, at, n)?.copied();
         let k = copy(&self.keys)?;
         let v = match &self.values {
             Some(values) => copy(values)?,
             None => k.slice_axis(-1, 0, self.sizes.value)?,
         };
-        // Before a later step can change what is read.
-        super::eval(&[&k, &v])?;
+        // Started before a later step can change what is read.
+        async_eval(&[&k, &v])?;
         Ok((k, v))
     }
 

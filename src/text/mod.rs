@@ -16,6 +16,7 @@ mod template;
 mod tests;
 mod tokenizer;
 pub mod tool_calls;
+mod volatile;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 pub use detokenizer::Detokenizer;
 pub use stop::{Piece, StopStrings};
 pub use tokenizer::Tokenizer;
+pub use volatile::Volatile;
 
 use control::ControlTokens;
 use template::Templates;
@@ -47,6 +49,14 @@ pub enum TextError {
         /// The file's name in the model's directory.
         file: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A rule about volatile text is no regular expression.
+    #[error("cannot use the rule {rule:?} for volatile text: {reason}")]
+    Rule {
+        /// The rule.
+        rule: String,
+        /// The parser's own words.
         reason: String,
     },
     /// The model has no `tokenizer.json`.
@@ -138,6 +148,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct Text {
     inner: Arc<Inner>,
+    /// What is left out of system messages.
+    volatile: Option<Arc<Volatile>>,
 }
 
 impl Text {
@@ -179,7 +191,14 @@ impl Text {
                 templates,
                 control,
             }),
+            volatile: None,
         })
+    }
+
+    /// The same, which leaves out of system messages what is volatile.
+    pub fn without_volatile(self, volatile: Volatile) -> Self {
+        let volatile = Some(Arc::new(volatile));
+        Self { volatile, ..self }
     }
 
     /// The tokenizer.
@@ -229,7 +248,12 @@ impl Text {
 
     fn render_marked(&self, chat: &Chat) -> Result<String, TextError> {
         let templates = self.inner.templates.as_ref().ok_or(TextError::NoTemplate)?;
-        chat::render(templates, &self.inner.control, chat)
+        chat::render(
+            templates,
+            &self.inner.control,
+            chat,
+            self.volatile.as_deref(),
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 mod control;
 mod streaming;
 mod templates;
+mod volatile;
 
 use serde_json::{Map, Value, json};
 
