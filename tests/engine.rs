@@ -1,14 +1,14 @@
 //! The engine thread with a real (small) model: requests alone and together, cancelling, failing,
-//! and returning what they took.
+//! and returning what they took. `PENSIEVE_GOLDEN_DEVICE=gpu` runs it on the GPU.
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::golden::case;
+use common::golden::{case, device};
 use pensieve::checkpoint::Source;
 use pensieve::engine::{Engine, Event, FinishReason, Options, Request, SubmitError};
-use pensieve::mlx::{Device, memory, stream_count};
+use pensieve::mlx::{memory, stream_count};
 use pensieve::sample::Params;
 use tokio::sync::mpsc::Receiver;
 
@@ -36,7 +36,7 @@ fn start(options: Options) -> Engine {
 
 fn start_case(name: &str, options: Options) -> Engine {
     let options = Options {
-        device: Some(Device::Cpu),
+        device: Some(device()),
         ..options
     };
     let checkpoint = case(name).checkpoint();

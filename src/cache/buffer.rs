@@ -15,6 +15,13 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
+    /// One that is full of these entries.
+    pub fn of(entries: Array) -> Self {
+        Self {
+            array: Some(entries),
+        }
+    }
+
     /// Positions it has room for.
     pub fn capacity(&self) -> Result<usize> {
         match &self.array {
@@ -66,6 +73,16 @@ impl Buffer {
             Some(array) => array.slice_axis(2, start as i32, end as i32),
             None => Ok(empty.clone()),
         }
+    }
+
+    /// The entries `start..end`, a view; nothing where nothing was ever written.
+    pub fn held(&self, start: usize, end: usize) -> Result<Option<Array>> {
+        let view = |array: &Array| array.slice_axis(2, start as i32, end as i32);
+        self.array
+            .as_ref()
+            .filter(|_| end > start)
+            .map(view)
+            .transpose()
     }
 
     /// A buffer of its own that holds just the entries `start..end`.

@@ -13,6 +13,21 @@ pub struct FullCache {
 }
 
 impl FullCache {
+    /// From `len` keys and values, `[1, K, len, D]` and `[1, K, len, V]`.
+    pub(super) fn of(keys: Array, values: Array, len: usize) -> Self {
+        Self {
+            keys: Buffer::of(keys),
+            values: Buffer::of(values),
+            len,
+        }
+    }
+
+    /// Its keys and values; nothing if it is empty.
+    pub(super) fn entries(&self) -> Result<Option<(Array, Array)>> {
+        let (k, v) = (self.keys.held(0, self.len)?, self.values.held(0, self.len)?);
+        Ok(k.zip(v))
+    }
+
     pub(super) fn update(&mut self, k: &Array, v: &Array, offset: usize) -> Result<RowView> {
         continues(self.len, offset, k)?;
         // Whatever fails from here on leaves the cache empty, and using it again is an error.
@@ -46,6 +61,11 @@ impl FullCache {
         self.len
     }
 
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity().unwrap_or(0)
+    }
+
     pub(super) fn nbytes(&self) -> usize {
         self.keys.nbytes() + self.values.nbytes()
     }
@@ -60,12 +80,33 @@ impl FullCache {
 #[derive(Clone, Debug, Default)]
 pub struct LatentCache {
     latents: Buffer,
+    /// Features of a latent that values are made of; 0 before the first update.
+    rank: i32,
     len: usize,
 }
 
 impl LatentCache {
+    /// From `len` latents, `[1, 1, len, R + P]`, and their R.
+    pub(super) fn of(latents: Array, rank: i32, len: usize) -> Self {
+        Self {
+            latents: Buffer::of(latents),
+            rank,
+            len,
+        }
+    }
+
+    /// Its latents, and the part of them that is values; nothing if it is empty.
+    pub(super) fn entries(&self) -> Result<Option<(Array, Array)>> {
+        let Some(k) = self.latents.held(0, self.len)? else {
+            return Ok(None);
+        };
+        let v = k.slice_axis(-1, 0, self.rank)?;
+        Ok(Some((k, v)))
+    }
+
     pub(super) fn update(&mut self, latents: &Array, rank: i32, offset: usize) -> Result<RowView> {
         continues(self.len, offset, latents)?;
+        self.rank = rank;
         let start = std::mem::take(&mut self.len);
         let added = latents.dim(2)? as usize;
         self.latents.write(latents, start)?;
@@ -87,12 +128,18 @@ impl LatentCache {
     pub(super) fn snapshot(&self) -> Result<Self> {
         Ok(Self {
             latents: self.latents.compact(0, self.len)?,
+            rank: self.rank,
             len: self.len,
         })
     }
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.latents.capacity().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {

@@ -71,6 +71,27 @@ impl WindowCache {
         }
     }
 
+    /// From the entries of the positions `start..len`.
+    pub(super) fn of(reach: Reach, keys: Buffer, values: Buffer, start: usize, len: usize) -> Self {
+        Self {
+            reach,
+            keys,
+            values,
+            start,
+            len,
+        }
+    }
+
+    /// The keys and values that the next query sees, at least the last, and the position of the first
+    /// of them; nothing if it is empty.
+    pub(super) fn entries(&self) -> Result<(usize, Option<(Array, Array)>)> {
+        let first = self.reach.first(self.len).max(self.start);
+        let first = first.min(self.len.saturating_sub(1));
+        let (from, to) = (first - self.start, self.len - self.start);
+        let (k, v) = (self.keys.held(from, to)?, self.values.held(from, to)?);
+        Ok((first, k.zip(v)))
+    }
+
     pub(super) fn update(
         &mut self,
         k: &Array,
@@ -139,6 +160,16 @@ impl WindowCache {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// How far back a query sees.
+    pub(super) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {

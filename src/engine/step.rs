@@ -51,21 +51,22 @@ impl Pending {
     }
 }
 
-/// Starts the step that follows the pending tokens of `sequences`, and gives each its next pending
-/// one; the ones so far are returned in their order.
+/// Starts the step that follows the pending tokens of `sequences`, whose caches are the rows of
+/// `caches`, and gives each its next pending one; the ones so far are returned in their order.
 ///
 /// # Errors
 /// If MLX fails; the caches of all these sequences are then undefined.
-pub fn advance(model: &dyn Model, sequences: &mut [&mut Sequence]) -> Result<Vec<Option<Pending>>> {
+pub fn advance(
+    model: &dyn Model,
+    sequences: &mut [&mut Sequence],
+    caches: &mut [LayerCache],
+) -> Result<Vec<Option<Pending>>> {
     let current: Vec<Option<Pending>> = sequences.iter_mut().map(|s| s.pending.take()).collect();
     let batch = Batch::new(
         inputs(&current)?,
         sequences.iter().map(|s| s.position()).collect(),
     )?;
-    let hidden = match &mut *sequences {
-        [one] => model.forward(&batch, &mut one.caches)?,
-        several => forward_joined(model, &batch, several)?,
-    };
+    let hidden = model.forward(&batch, caches)?;
     draw(model, &hidden, sequences)?;
     Ok(current)
 }
@@ -82,30 +83,6 @@ fn inputs(pending: &[Option<Pending>]) -> Result<Array> {
     }
     let tokens = rows.iter().map(|p| p.token()).collect::<Result<Vec<_>>>()?;
     Array::concatenate(&tokens.iter().collect::<Vec<_>>(), 0)?.reshape(&[-1, 1])
-}
-
-/// One pass for all, each layer's caches joined for its duration.
-fn forward_joined(
-    model: &dyn Model,
-    batch: &Batch,
-    sequences: &mut [&mut Sequence],
-) -> Result<Array> {
-    let layers = sequences.first().map_or(0, |s| s.caches.len());
-    let mut joined = Vec::with_capacity(layers);
-    for layer in 0..layers {
-        let rows = sequences.iter_mut().map(|s| {
-            // An empty one stands in until the step gives the cache back.
-            std::mem::replace(&mut s.caches[layer], LayerCache::full())
-        });
-        joined.push(LayerCache::join(rows.collect())?);
-    }
-    let hidden = model.forward(batch, &mut joined)?;
-    for (layer, cache) in joined.into_iter().enumerate() {
-        for (sequence, row) in sequences.iter_mut().zip(cache.split()?) {
-            sequence.caches[layer] = row;
-        }
-    }
-    Ok(hidden)
 }
 
 /// Starts drawing a token for each sequence from its hidden state in `hidden [B, 1, d_model]`.

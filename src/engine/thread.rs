@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::decoding::{Decoding, Ended};
 use super::handle::{Command, Facts, Handle, Inbox, Submission};
 use super::schedule;
 use super::sequence::{Progress, Sequence};
-use super::step;
 use crate::cache::Batch;
 use crate::checkpoint::{Adapters, GenerationConfig, LoadError, Source, WeightsAs};
 use crate::mlx::{self, Device, Dtype, Runtime, clear_cache};
@@ -179,8 +179,10 @@ impl Drop for Engine {
 
 /// What the thread owns. Fields drop in this order: the model's arrays before the runtime.
 struct EngineThread {
-    /// Requests in progress, in the order in which they came.
-    running: Vec<Sequence>,
+    /// Requests whose prompt is through.
+    decoding: Decoding,
+    /// Requests whose prompt is being computed, in the order in which they came.
+    prefilling: Vec<Sequence>,
     /// Requests that wait for a place; their number is bounded by the handle.
     queue: VecDeque<Submission>,
     model: Box<dyn Model>,
@@ -227,7 +229,8 @@ impl EngineThread {
         };
         let (handle, inbox) = Handle::new(facts, options.queue_limit);
         let engine = Self {
-            running: Vec::new(),
+            decoding: Decoding::default(),
+            prefilling: Vec::new(),
             queue: VecDeque::new(),
             model,
             generation,
@@ -254,7 +257,7 @@ impl EngineThread {
     fn serve(&mut self) {
         while self.take_commands() {
             self.round();
-            if self.running.is_empty() {
+            if self.running() == 0 {
                 // Nothing runs: buffers kept for reuse go back to the system.
                 if let Err(error) = clear_cache() {
                     tracing::warn!("{error}");
@@ -267,7 +270,7 @@ impl EngineThread {
     /// end: it was told so, or there is nothing to do and no handle is left.
     fn take_commands(&mut self) -> bool {
         let mut connected = true;
-        if self.running.is_empty() && self.queue.is_empty() {
+        if self.running() == 0 && self.queue.is_empty() {
             match self.inbox.commands.blocking_recv() {
                 Some(Command::Stop) | None => return false,
                 Some(command) => self.take(command),
@@ -290,16 +293,16 @@ impl EngineThread {
         self.queue
             .retain(|submission| !submission.events.is_closed());
         let mut left = waiting - self.queue.len();
-        while self.running.len() < self.max_running
+        while self.running() < self.max_running
             && let Some(submission) = self.queue.pop_front()
         {
             left += 1;
             let eos_ids = &self.generation.eos_token_id;
             let sequence = Sequence::new(submission, self.model.as_ref(), eos_ids);
-            self.running.push(sequence);
+            self.prefilling.push(sequence);
         }
         self.inbox.waiting.fetch_sub(left, Ordering::AcqRel);
-        connected || !self.running.is_empty()
+        connected || self.running() > 0
     }
 
     fn take(&mut self, command: Command) {
@@ -313,61 +316,43 @@ impl EngineThread {
         }
     }
 
+    /// Requests in progress.
+    fn running(&self) -> usize {
+        self.decoding.len() + self.prefilling.len()
+    }
+
     /// A token for every answer in progress, and prompts as far as the round's budget goes.
     fn round(&mut self) {
-        self.running.retain(|sequence| !sequence.is_abandoned());
-        let (decoding, prefilling): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
-            .into_iter()
-            .partition(|sequence| sequence.pending.is_some());
-        let left: Vec<usize> = prefilling.iter().map(Sequence::prompt_left).collect();
-        let shares = schedule::share(&left, decoding.len(), self.prefill_chunk);
-        self.decode(decoding);
-        let mut shares = shares.into_iter();
-        for sequence in prefilling {
-            match shares.next() {
-                Some(tokens) => self.prefill(sequence, tokens),
-                None => self.running.push(sequence),
+        self.prefilling.retain(|sequence| !sequence.is_abandoned());
+        let gone = self.decoding.remove(Sequence::is_abandoned);
+        report(gone);
+        let left: Vec<usize> = self.prefilling.iter().map(Sequence::prompt_left).collect();
+        let shares = schedule::share(&left, self.decoding.len(), self.prefill_chunk);
+        let ended = self.decoding.step(self.model.as_ref());
+        report(ended);
+        for (mut sequence, tokens) in std::mem::take(&mut self.prefilling).into_iter().zip(shares) {
+            if tokens == 0 {
+                self.prefilling.push(sequence);
+                continue;
+            }
+            match sequence.prefill(self.model.as_ref(), tokens) {
+                Ok(Progress::Going) if sequence.pending.is_some() => {
+                    report(self.decoding.admit(sequence));
+                }
+                Ok(Progress::Going) => self.prefilling.push(sequence),
+                Ok(Progress::Done) => report(vec![(sequence, Ok(()))]),
+                Err(error) => report(vec![(sequence, Err(error))]),
             }
         }
     }
+}
 
-    /// One step of all these. An error ends those that take part in it and no others.
-    fn decode(&mut self, mut sequences: Vec<Sequence>) {
-        // One step ahead, unless the pending token is the last that may come.
-        let mut ahead: Vec<&mut Sequence> = sequences.iter_mut().filter(|s| s.goes_on()).collect();
-        let mut current = match ahead.is_empty() {
-            true => Ok(Vec::new()),
-            false => step::advance(self.model.as_ref(), &mut ahead),
-        }
-        .map(Vec::into_iter);
-        for mut sequence in sequences {
-            let pending = match (sequence.goes_on(), &mut current) {
-                // Its last token is not part of the step.
-                (false, _) => Ok(sequence.pending.take()),
-                (true, Ok(current)) => Ok(current.next().flatten()),
-                (true, Err(error)) => Err(error.clone()),
-            };
-            let progress = pending.and_then(|pending| match pending {
-                Some(pending) => sequence.take(&pending),
-                None => Ok(Progress::Done),
-            });
-            self.keep(sequence, progress);
-        }
-    }
-
-    fn prefill(&mut self, mut sequence: Sequence, tokens: usize) {
-        let progress = sequence.prefill(self.model.as_ref(), tokens);
-        self.keep(sequence, progress);
-    }
-
-    fn keep(&mut self, sequence: Sequence, progress: mlx::Result<Progress>) {
-        match progress {
-            Ok(Progress::Going) => self.running.push(sequence),
-            Ok(Progress::Done) => {}
-            Err(error) => {
-                tracing::error!("a request failed: {error}");
-                sequence.fail(format!("the model failed on this request: {error}"));
-            }
+/// Tells those that failed, and forgets all of them.
+fn report(ended: Vec<Ended>) {
+    for (sequence, outcome) in ended {
+        if let Err(error) = outcome {
+            tracing::error!("a request failed: {error}");
+            sequence.fail(format!("the model failed on this request: {error}"));
         }
     }
 }

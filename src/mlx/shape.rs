@@ -308,6 +308,17 @@ impl Array {
         )
     }
 
+    /// This array with `updates [n, 1, ..]` in place of its slices along an axis at `indices [n]`,
+    /// which must differ.
+    #[track_caller]
+    pub fn scatter(self, indices: &Array, updates: &Array, axis: i32) -> Result<Array> {
+        op!(
+            "scatter",
+            [&self, indices, updates],
+            mlx_scatter_single(self.raw(), indices.raw(), updates.raw(), axis)
+        )
+    }
+
     /// Arrays of one shape joined along a new axis.
     #[track_caller]
     pub fn stack(arrays: &[&Array], axis: i32) -> Result<Array> {
