@@ -70,14 +70,9 @@ fn the_grid_gives_a_row_a_point_with_every_measure() {
 #[test]
 fn a_made_model_is_measured_and_served_without_further_files() {
     let folder = tempfile::tempdir().unwrap();
-    let model = folder.path().join("model");
-    let model = model.to_str().unwrap();
-    let make = "bench --make-model deepseek-v3-mini --layers 1 --vocab-size 512 --out";
-    let output = run(&[&make.split(' ').collect::<Vec<_>>()[..], &[model]].concat());
-    assert!(output.status.success(), "{}", stderr(&output));
-    let rows = rows(&[
-        "--model", model, "--prompt", "8", "--gen", "4", "--reps", "1", "--depth", "8",
-    ]);
+    let model = &made(folder.path(), "deepseek-v3-mini");
+    let grid = words("--prompt 4 --gen 3 --reps 1 --depth 2 --model");
+    let rows = rows(&[&grid[..], &[model]].concat());
     assert_eq!(rows[0]["depth"], 2);
     assert_eq!(rows[0]["prompt_tokens"], 6.0);
     let answer = run(&["run", "--model", model, "-q", "--max-tokens", "4", "Hello"]);
