@@ -76,7 +76,7 @@ fn main() {
             match event {
                 Event::Token { .. } => stamps.push(start.elapsed().as_secs_f64()),
                 Event::Failed(message) => panic!("{message}"),
-                Event::Prompt(_) | Event::Finished { .. } => {}
+                Event::Started(_) | Event::Prompt(_) | Event::Finished { .. } => {}
             }
         }
         let n = stamps.len();

@@ -44,16 +44,31 @@ pub enum SubmitError {
     Invalid {
         /// Which part of the request: `prompt`, `max_tokens`, `logprobs`, or a sampling parameter.
         field: &'static str,
+        /// What is wrong with it.
+        reason: Reason,
         /// What was expected.
         message: String,
     },
+}
+
+/// What can be wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The prompt has no token.
+    Empty,
+    /// A token id is outside the vocabulary.
+    Vocabulary,
+    /// The context cannot hold the prompt.
+    Context,
+    /// A number is outside its range.
+    Range,
 }
 
 /// A request on its way to the engine thread, with the channel for its events.
 pub struct Submission {
     /// What is asked.
     pub request: Request,
-    /// Where events go. It holds `max_tokens + 2` entries, so that the engine never blocks on it;
+    /// Where events go. It holds `max_tokens + 3` entries, so that the engine never blocks on it;
     /// a closed channel means that nobody listens and the request is cancelled.
     pub events: mpsc::Sender<Event>,
     /// When it was submitted.
@@ -135,7 +150,7 @@ impl Handle {
                 (n < limit).then_some(n + 1)
             })
             .map_err(|_| SubmitError::Full(limit))?;
-        let (events, receiver) = mpsc::channel(request.max_tokens + 2);
+        let (events, receiver) = mpsc::channel(request.max_tokens + 3);
         let at = Instant::now();
         let submission = Submission {
             request,
@@ -168,13 +183,29 @@ impl Handle {
             && matches!(tokio::time::timeout(patience, answer).await, Ok(Ok(())))
     }
 
-    fn check(&self, request: &Request) -> Result<(), SubmitError> {
-        let invalid = |field, message| Err(SubmitError::Invalid { field, message });
+    /// Requests that wait to be taken up.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Whether a request can be served at all, whatever else is going on.
+    ///
+    /// # Errors
+    /// [`SubmitError::Invalid`].
+    pub fn check(&self, request: &Request) -> Result<(), SubmitError> {
+        let invalid = |field, reason, message| {
+            Err(SubmitError::Invalid {
+                field,
+                reason,
+                message,
+            })
+        };
         let facts = &self.facts;
         let prompt = &request.prompt;
         if prompt.is_empty() {
             return invalid(
                 "prompt",
+                Reason::Empty,
                 "the prompt is empty; give at least one token".into(),
             );
         }
@@ -183,7 +214,7 @@ impl Handle {
                 "token id {id} in the prompt is outside the vocabulary of {}, whose ids are below {}",
                 facts.id, facts.vocab_size
             );
-            return invalid("prompt", message);
+            return invalid("prompt", Reason::Vocabulary, message);
         }
         let room = facts.context_length;
         if prompt.len() > room || (prompt.len() == room && request.max_tokens > 0) {
@@ -192,18 +223,19 @@ impl Handle {
                 prompt.len(),
                 facts.id
             );
-            return invalid("prompt", message);
+            return invalid("prompt", Reason::Context, message);
         }
         if let Some(n) = request.logprobs.filter(|&n| n > super::MAX_TOP_LOGPROBS) {
             let most = super::MAX_TOP_LOGPROBS;
             return invalid(
                 "logprobs",
+                Reason::Range,
                 format!("{n} alternatives asked for, at most {most} are given"),
             );
         }
         request
             .params
             .check()
-            .or_else(|(field, message)| invalid(field, message))
+            .or_else(|(field, message)| invalid(field, Reason::Range, message))
     }
 }

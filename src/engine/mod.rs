@@ -12,7 +12,7 @@ mod thread;
 
 pub use check::{Checked, Fault, check};
 pub use fuse::{Fused, fuse};
-pub use handle::{Command, Facts, Handle, Inbox, Submission, SubmitError};
+pub use handle::{Command, Facts, Handle, Inbox, Reason, Submission, SubmitError};
 pub use perplexity::{Perplexity, Scorer};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
 pub use thread::{Engine, Options, WeightsMode};
