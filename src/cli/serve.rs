@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::args::Serve;
 use super::model::{self, Opened};
 use super::{Done, Failure};
-use crate::server::{App, Config, serve};
+use crate::server::{Allowed, App, Config, serve};
 
 /// Runs the subcommand until SIGINT or SIGTERM.
 pub fn run(args: Serve) -> Done {
@@ -46,13 +46,19 @@ async fn serve_until_told(args: Serve, listener: TcpListener, opened: Opened) ->
         defaults: model::defaults(&engine.generation),
         engine: engine.handle.clone(),
         text,
+        aliases: Vec::new(),
+        reasoning_field: "reasoning_content".into(),
+        forms: None,
         created: now.map_or(0, |d| d.as_secs()),
     };
     let config = Config {
         addr,
         body_limit: args.max_body,
         max_connections: args.max_connections,
-        allowed_hosts: args.allowed_host,
+        allowed: Allowed {
+            hosts: args.allowed_host,
+            origins: Vec::new(),
+        },
         drain: Duration::from_secs(args.drain),
         ..Config::default()
     };

@@ -1,16 +1,23 @@
-//! The HTTP server: OpenAI-compatible endpoints over one engine.
+//! The HTTP server: OpenAI's and Anthropic's dialects over one engine.
 //!
 //! Tokenizing, templates, detokenizing and JSON run here; arrays never do. Every buffer that a
 //! client can fill is bounded: heads, bodies, connections, and the tokens that wait for a reader.
 
 mod answer;
+mod anthropic;
+mod ask;
+mod auth;
 mod body;
 mod connection;
+mod constraint;
+mod dialogue;
 mod error;
 mod fields;
 mod guard;
 mod openai;
+mod options;
 mod random;
+mod reply;
 mod routes;
 mod running;
 mod sse;
@@ -31,7 +38,10 @@ use tokio::task::JoinSet;
 use crate::engine::Handle;
 use crate::sample::Params;
 use crate::text::Text;
+pub use auth::Keys;
+pub use constraint::{Compile, Constraint};
 pub use error::ApiError;
+pub use guard::Allowed;
 pub use routes::{Endpoint, ROUTES};
 
 /// Limits and timeouts.
@@ -54,9 +64,14 @@ pub struct Config {
     /// For the engine to answer when its health is asked; it answers between steps, and one step
     /// of a long prompt may take seconds.
     pub ping_timeout: Duration,
-    /// Names by which this server may be addressed, beside localhost and the addresses it is
-    /// reached at; `*` is any name.
-    pub allowed_hosts: Vec<String>,
+    /// The longest silence in a stream; then a sign of life is sent.
+    pub keep_alive: Duration,
+    /// Who is let in beside those who address this server by its own names.
+    pub allowed: Allowed,
+    /// The keys that open it.
+    pub keys: Keys,
+    /// Whether a field that nobody knows is refused instead of ignored.
+    pub strict: bool,
 }
 
 impl Default for Config {
@@ -70,7 +85,10 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(5),
-            allowed_hosts: Vec::new(),
+            keep_alive: Duration::from_secs(15),
+            allowed: Allowed::default(),
+            keys: Keys::default(),
+            strict: false,
         }
     }
 }
@@ -84,6 +102,12 @@ pub struct App {
     pub text: Text,
     /// Sampling parameters for what a request leaves out; the seed is drawn anew for each request.
     pub defaults: Params,
+    /// Further names that requests may call the model by; `*` is any.
+    pub aliases: Vec<String>,
+    /// The field of OpenAI's messages that reasoning is given in.
+    pub reasoning_field: String,
+    /// What compiles the forms that answers must have, if anything does.
+    pub forms: Option<Compile>,
     /// When the model was loaded, in seconds since 1970.
     pub created: u64,
 }

@@ -11,22 +11,14 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Sleep;
 
+use super::State;
 use super::answer::{Answer, Part};
+use super::ask::Job;
 use super::error::ApiError;
-use crate::engine::{Event, Handle, Request, SubmitError};
+use crate::engine::{Event, Handle, SubmitError};
 
 /// How long to wait before the queue is tried again for the rest of a request with many prompts.
 const RETRY: Duration = Duration::from_millis(50);
-
-/// A prompt to run, with the answer it is to become.
-pub struct Ask {
-    /// The place of its choice in the response.
-    pub index: usize,
-    /// What the engine is asked.
-    pub request: Request,
-    /// What its events become.
-    pub answer: Answer,
-}
 
 struct Active {
     index: usize,
@@ -38,47 +30,45 @@ struct Active {
 pub struct Running {
     engine: Handle,
     id: String,
-    waiting: VecDeque<Ask>,
+    waiting: VecDeque<Job>,
     active: Vec<Active>,
     ready: VecDeque<(usize, Part)>,
     retry: Option<Pin<Box<Sleep>>>,
 }
 
 impl Running {
-    /// Submits as many of `asks` as the queue takes, at least one; `prompt` is the dialect's name
-    /// of the prompt's field and `id` the HTTP request's identifier, for the log.
-    pub fn start(
-        engine: &Handle,
-        asks: Vec<Ask>,
-        prompt: &str,
-        id: &str,
-    ) -> Result<Self, ApiError> {
+    /// Submits as many of `jobs` as the queue takes, at least one; `id` is the HTTP request's
+    /// identifier, for the log.
+    pub fn start(state: &State, jobs: Vec<Job>, id: &str) -> Result<Self, ApiError> {
+        let prompt = jobs
+            .first()
+            .map_or("prompt".into(), |job| job.param.clone());
         let mut running = Self {
-            engine: engine.clone(),
+            engine: state.app.engine.clone(),
             id: id.to_owned(),
-            waiting: asks.into(),
+            waiting: jobs.into(),
             active: Vec::new(),
             ready: VecDeque::new(),
             retry: None,
         };
         match running.submit() {
             Err(SubmitError::Full(_)) if !running.active.is_empty() => {}
-            Err(error) => return Err(ApiError::submit(error, prompt)),
+            Err(error) => return Err(ApiError::submit(error, &prompt)),
             Ok(()) => {}
         }
         Ok(running)
     }
 
     fn submit(&mut self) -> Result<(), SubmitError> {
-        while let Some(ask) = self.waiting.pop_front() {
-            match self.engine.submit(ask.request.clone()) {
+        while let Some(job) = self.waiting.pop_front() {
+            match self.engine.submit(job.request.clone()) {
                 Ok(events) => self.active.push(Active {
-                    index: ask.index,
-                    answer: ask.answer,
+                    index: job.index,
+                    answer: job.answer,
                     events,
                 }),
                 Err(error) => {
-                    self.waiting.push_front(ask);
+                    self.waiting.push_front(job);
                     return Err(error);
                 }
             }
@@ -136,11 +126,11 @@ impl Running {
         self.retry = None;
         if let Err(error) = self.submit()
             && !matches!(error, SubmitError::Full(_))
-            && let Some(ask) = self.waiting.pop_front()
+            && let Some(job) = self.waiting.pop_front()
         {
             self.waiting.clear();
             self.ready
-                .push_back((ask.index, Part::Failed(error.to_string())));
+                .push_back((job.index, Part::Failed(error.to_string())));
         }
         true
     }
