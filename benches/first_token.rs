@@ -131,7 +131,7 @@ fn first_token(engine: &Engine, prompt: &[u32]) -> (f64, usize) {
             Event::Token { .. } if seconds.is_nan() => seconds = started.elapsed().as_secs_f64(),
             Event::Finished { stats, .. } => return (seconds, stats.cached_tokens),
             Event::Failed(message) => panic!("{message}"),
-            Event::Token { .. } | Event::Prompt(_) => {}
+            Event::Started(_) | Event::Token { .. } | Event::Prompt(_) => {}
         }
     }
     panic!("the channel closed without an end");

@@ -78,6 +78,7 @@ fn collect(mut events: Receiver<Event>) -> Answer {
             .blocking_recv()
             .expect("an end before the channel closes")
         {
+            Event::Started(_) => {}
             Event::Prompt(scores) => {
                 prompt = scores
                     .iter()
@@ -253,7 +254,7 @@ fn what_cannot_be_served_is_refused_by_field() {
         ..Options::default()
     });
     let refused = |request: Request| match engine.handle.submit(request) {
-        Err(SubmitError::Invalid { field, message }) => (field, message),
+        Err(SubmitError::Invalid { field, message, .. }) => (field, message),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("taken"),
     };
@@ -344,7 +345,7 @@ fn the_engine_answers_pings_while_all_places_are_taken() {
     let (mut busy, mut waiting) = (busy, waiting);
     engine.stop().unwrap();
     while let Some(event) = busy.blocking_recv() {
-        assert!(matches!(event, Event::Token { .. }));
+        assert!(matches!(event, Event::Started(_) | Event::Token { .. }));
     }
     assert!(waiting.blocking_recv().is_none());
     let refused = engine.handle.submit(request(&prompt, 1)).err();

@@ -90,7 +90,7 @@ fn collect(mut events: Receiver<Event>) -> Answer {
     let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
     loop {
         match events.blocking_recv().expect("an end") {
-            Event::Prompt(_) => {}
+            Event::Started(_) | Event::Prompt(_) => {}
             Event::Token { id, logprob } => {
                 tokens.push(id);
                 logprobs.push(logprob.unwrap().logprob);
@@ -413,6 +413,7 @@ fn a_prompt_to_be_scored_is_computed() {
         ..request(&prompt, 0)
     };
     let mut events = engine.handle.submit(scored).unwrap();
+    assert!(matches!(events.blocking_recv(), Some(Event::Started(_))));
     match events.blocking_recv() {
         Some(Event::Prompt(scores)) => assert_eq!(scores.len(), 50),
         other => panic!("{other:?}"),

@@ -69,7 +69,7 @@ fn scored(mut events: Receiver<Event>) -> (Answer, Vec<TokenLogprob>) {
             .blocking_recv()
             .expect("an end before the channel closes")
         {
-            Event::Prompt(_) => continue,
+            Event::Started(_) | Event::Prompt(_) => continue,
             Event::Token { id, logprob } => {
                 tokens.push(id);
                 logprobs.extend(logprob);
@@ -495,7 +495,7 @@ fn dry_and_penalties_keep_an_answer_from_repeating_itself() {
 fn what_no_vocabulary_or_answer_has_is_refused() {
     let engine = start(eight());
     let refused = |request: Request| match engine.handle.submit(request) {
-        Err(SubmitError::Invalid { field, message }) => (field, message),
+        Err(SubmitError::Invalid { field, message, .. }) => (field, message),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("taken"),
     };

@@ -130,7 +130,7 @@ async fn together(handle: &Handle, asks: Vec<Ask>) -> Result<Vec<Trace>, String>
             while let Some(event) = events.recv().await {
                 match event {
                     Event::Token { .. } => trace.stamps.push(origin.elapsed().as_secs_f64()),
-                    Event::Prompt(_) => {}
+                    Event::Started(_) | Event::Prompt(_) => {}
                     Event::Finished { stats, .. } => {
                         trace.prompt_tokens = stats.prompt_tokens;
                         trace.cached_tokens = Some(stats.cached_tokens);

@@ -94,7 +94,7 @@ impl Asked {
     /// Turns an event into text; `None` is a channel that closed before the end.
     pub fn hear(&mut self, event: Option<Event>) -> Done<Heard> {
         match event {
-            Some(Event::Prompt(_)) => Ok(Heard::Text(String::new())),
+            Some(Event::Started(_) | Event::Prompt(_)) => Ok(Heard::Text(String::new())),
             Some(Event::Token { id, .. }) => {
                 self.n_tokens += 1;
                 let piece = self.stream.push(id);

@@ -1,6 +1,7 @@
 //! `pensieve serve`: the HTTP server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
@@ -8,13 +9,15 @@ use tokio::net::TcpListener;
 use super::args::Serve;
 use super::model::{self, Opened};
 use super::{Done, Failure};
-use crate::engine::{Options, default_max_running};
+use crate::engine::{Handle, Options, default_max_running};
 use crate::mlx::Device;
-use crate::server::{App, Config, serve};
+use crate::server::{Allowed, App, Config, Keys, serve};
 use crate::text::Volatile;
 
 /// Runs the subcommand until SIGINT or SIGTERM.
 pub fn run(args: Serve) -> Done {
+    let keys = keys(&args)?;
+    allow_many_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -32,7 +35,85 @@ pub fn run(args: Serve) -> Done {
     if let Some(volatile) = volatile {
         opened.text = opened.text.without_volatile(volatile);
     }
-    runtime.block_on(serve_until_told(args, listener, opened))
+    runtime.block_on(serve_until_told(args, keys, listener, opened))
+}
+
+/// The keys of the command line and of the file.
+fn keys(args: &Serve) -> Done<Keys> {
+    let mut keys = args.api_key.clone();
+    if let Some(file) = &args.api_key_file {
+        let name = file.display();
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| Failure::Usage(format!("--api-key-file: cannot read {name}: {e}")))?;
+        let before = keys.len();
+        let lines = text.lines().map(str::trim);
+        keys.extend(lines.filter(|line| !line.is_empty()).map(String::from));
+        if keys.len() == before {
+            // Else an empty file would open the server to everybody.
+            return Err(Failure::Usage(format!(
+                "--api-key-file: {name} has no key; write one a line"
+            )));
+        }
+    }
+    Keys::new(keys).map_err(Failure::Usage)
+}
+
+/// A connection is an open file, and many systems allow a program few of them unless it asks.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    // macOS takes no more, whatever it calls the limit.
+    const MOST: u64 = 10_240;
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(MOST, |maximum| maximum.min(MOST));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!("the limit of open files stays as it is: {error}");
+        }
+    }
+}
+
+/// Where the memory is, for `/metrics`.
+fn gauges(engine: &Handle) -> Vec<(&'static str, &'static str, f64)> {
+    let parts = engine.memory();
+    let gauge = |name, help, bytes: usize| (name, help, bytes as f64);
+    vec![
+        gauge(
+            "memory_budget_bytes",
+            "Bytes that all of it may take.",
+            parts.budget,
+        ),
+        gauge(
+            "memory_weights_bytes",
+            "Bytes of the weights.",
+            parts.weights,
+        ),
+        gauge(
+            "memory_kv_bytes",
+            "Bytes of running sequences' caches.",
+            parts.kv,
+        ),
+        gauge(
+            "memory_prefix_bytes",
+            "Bytes of kept beginnings of prompts.",
+            parts.prefix_cache,
+        ),
+        gauge(
+            "memory_other_bytes",
+            "Bytes of all other arrays.",
+            parts.other,
+        ),
+        gauge(
+            "memory_pool_bytes",
+            "Bytes of buffers kept for reuse.",
+            parts.pool,
+        ),
+        gauge(
+            "memory_peak_bytes",
+            "The most bytes of arrays at a time.",
+            parts.peak,
+        ),
+    ]
 }
 
 /// What the server's arguments say of the engine.
@@ -65,13 +146,16 @@ async fn bind(host: &str, port: u16) -> Done<TcpListener> {
     })
 }
 
-async fn serve_until_told(args: Serve, listener: TcpListener, opened: Opened) -> Done {
+async fn serve_until_told(args: Serve, keys: Keys, listener: TcpListener, opened: Opened) -> Done {
     let failed = |e: std::io::Error| Failure::Work(format!("the server failed: {e}"));
     let addr: SocketAddr = listener.local_addr().map_err(failed)?;
     let Opened { mut engine, text } = opened;
     let facts = engine.handle.facts();
-    if !addr.ip().is_loopback() {
-        tracing::warn!("{addr} is not loopback: others can reach this server, and it has no keys");
+    if !addr.ip().is_loopback() && keys.is_empty() {
+        tracing::warn!(
+            "{addr} is not loopback: others can reach this server, and it asks for no key; \
+             give one with --api-key-file"
+        );
     }
     eprintln!("serving {} on http://{addr}/v1", facts.id);
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -79,13 +163,30 @@ async fn serve_until_told(args: Serve, listener: TcpListener, opened: Opened) ->
         defaults: model::defaults(&engine.generation),
         engine: engine.handle.clone(),
         text,
+        aliases: args.model_alias,
+        reasoning_field: args.reasoning_field,
+        forms: None,
+        gauges: Some(Arc::new({
+            let engine = engine.handle.clone();
+            move || gauges(&engine)
+        })),
         created: now.map_or(0, |d| d.as_secs()),
     };
     let config = Config {
         addr,
         body_limit: args.max_body,
+        head_limit: args.max_head,
         max_connections: args.max_connections,
-        allowed_hosts: args.allowed_host,
+        header_timeout: Duration::from_secs(args.header_timeout),
+        body_timeout: Duration::from_secs(args.body_timeout),
+        write_timeout: Duration::from_secs(args.write_timeout),
+        keep_alive: Duration::from_secs(args.keep_alive),
+        keys,
+        strict: args.strict,
+        allowed: Allowed {
+            hosts: args.allowed_host,
+            origins: args.allowed_origin,
+        },
         drain: Duration::from_secs(args.drain),
         ..Config::default()
     };
@@ -160,7 +261,7 @@ mod tests {
             let mut response = ureq::post(url).send_json(body).unwrap();
             response.body_mut().read_to_string().unwrap()
         });
-        let done = runtime.block_on(serve_until_told(arguments(&[]), listener, opened));
+        let done = runtime.block_on(serve_until_told(arguments(&[]), Keys::default(), listener, opened));
         let failure = done.unwrap_err();
         assert!(matches!(&failure, Failure::Engine(why) if why.contains("told to panic")));
         assert_eq!(failure.code(), 70);

@@ -82,6 +82,8 @@ pub enum SubmitError {
     Invalid {
         /// Which part of the request: `prompt`, `max_tokens`, `logprobs`, or a sampling parameter.
         field: &'static str,
+        /// What is wrong with it.
+        reason: Reason,
         /// What was expected.
         message: String,
     },
@@ -94,11 +96,24 @@ impl SubmitError {
     }
 }
 
+/// What can be wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The prompt has no token.
+    Empty,
+    /// A token id is outside the vocabulary.
+    Vocabulary,
+    /// The context cannot hold the prompt.
+    Context,
+    /// A number is outside its range.
+    Range,
+}
+
 /// A request on its way to the engine thread, with the channel for its events.
 pub struct Submission {
     /// What is asked.
     pub request: Request,
-    /// Where events go. It holds `max_tokens + 2` entries, so that the engine never blocks on it;
+    /// Where events go. It holds `max_tokens + 3` entries, so that the engine never blocks on it;
     /// a closed channel means that nobody listens and the request is cancelled.
     pub events: mpsc::Sender<Event>,
     /// When it was submitted.
@@ -224,7 +239,7 @@ impl Handle {
                 (n < limit).then_some(n + 1)
             })
             .map_err(|_| SubmitError::Full(limit))?;
-        let (events, receiver) = mpsc::channel(request.max_tokens + 2);
+        let (events, receiver) = mpsc::channel(request.max_tokens + 3);
         let at = Instant::now();
         let submission = Submission {
             request,
@@ -323,13 +338,29 @@ impl Handle {
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), SubmitError> {
-        let invalid = |field, message| Err(SubmitError::Invalid { field, message });
+    /// Whether one more may wait.
+    pub fn has_room(&self) -> bool {
+        self.waiting() < self.queue_limit
+    }
+
+    /// Whether a request can be served at all, whatever else is going on.
+    ///
+    /// # Errors
+    /// [`SubmitError::Invalid`].
+    pub fn check(&self, request: &Request) -> Result<(), SubmitError> {
+        let invalid = |field, reason, message| {
+            Err(SubmitError::Invalid {
+                field,
+                reason,
+                message,
+            })
+        };
         let facts = &self.facts;
         let prompt = &request.prompt;
         if prompt.is_empty() {
             return invalid(
                 "prompt",
+                Reason::Empty,
                 "the prompt is empty; give at least one token".into(),
             );
         }
@@ -338,7 +369,7 @@ impl Handle {
                 "token id {id} in the prompt is outside the vocabulary of {}, whose ids are below {}",
                 facts.id, facts.vocab_size
             );
-            return invalid("prompt", message);
+            return invalid("prompt", Reason::Vocabulary, message);
         }
         let room = facts.context_length;
         if prompt.len() > room || (prompt.len() == room && request.max_tokens > 0) {
@@ -347,12 +378,13 @@ impl Handle {
                 prompt.len(),
                 facts.id
             );
-            return invalid("prompt", message);
+            return invalid("prompt", Reason::Context, message);
         }
         if let Some(n) = request.logprobs.filter(|&n| n > super::MAX_TOP_LOGPROBS) {
             let most = super::MAX_TOP_LOGPROBS;
             return invalid(
                 "logprobs",
+                Reason::Range,
                 format!("{n} alternatives asked for, at most {most} are given"),
             );
         }
@@ -363,15 +395,15 @@ impl Handle {
             let message = format!(
                 "logit_bias names token {id}, which is outside the vocabulary of {name}, whose ids are below {n}"
             );
-            return invalid("logit_bias", message);
+            return invalid("logit_bias", Reason::Range, message);
         }
         if params.min_tokens > request.max_tokens {
             let (least, most) = (params.min_tokens, request.max_tokens);
             let message = format!("min_tokens is {least}, expected at most max_tokens, {most}");
-            return invalid("min_tokens", message);
+            return invalid("min_tokens", Reason::Range, message);
         }
         params
             .check()
-            .or_else(|(field, message)| invalid(field, message))
+            .or_else(|(field, message)| invalid(field, Reason::Range, message))
     }
 }

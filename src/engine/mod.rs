@@ -22,7 +22,7 @@ mod watch;
 
 pub use check::{Checked, Fault, check};
 pub use fuse::{Fused, fuse};
-pub use handle::{Command, Facts, Handle, Health, Inbox, Submission, SubmitError};
+pub use handle::{Command, Facts, Handle, Health, Inbox, Reason, Submission, SubmitError};
 pub use machine::MemoryLimit;
 pub use memory::{Bytes, MemoryParts};
 pub use perplexity::{Perplexity, Scorer};

@@ -65,10 +65,14 @@ pub struct Stats {
     pub peak_memory: usize,
 }
 
-/// What the engine reports for a request, in this order: at most one `Prompt`, any number of
-/// `Token`, and exactly one `Finished` or `Failed`, after which the channel closes.
+/// What the engine reports for a request, in this order: one `Started` unless it failed before, at
+/// most one `Prompt`, any number of `Token`, and exactly one `Finished` or `Failed`, after which the
+/// channel closes.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The request was taken from the queue; the stats so far say how long it waited there and how
+    /// much of the prompt need not be computed.
+    Started(Stats),
     /// Log-probabilities of the prompt's tokens, if asked for; the first has none.
     Prompt(Vec<Option<TokenLogprob>>),
     /// One generated token.

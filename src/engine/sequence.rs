@@ -42,6 +42,8 @@ pub struct Sequence {
     pub(super) reuse: Reuse,
     events: Sender<Event>,
     eos_ids: Vec<u32>,
+    /// Whether its listener knows that it has been taken up.
+    announced: bool,
     /// Tokens of the prompt that the caches hold.
     prefilled: usize,
     prompt_scores: Vec<Option<TokenLogprob>>,
@@ -80,6 +82,7 @@ impl Sequence {
             reuse: Reuse::default(),
             events,
             eos_ids: eos_ids.to_vec(),
+            announced: false,
             prefilled: 0,
             prompt_scores: Vec::new(),
             started: Instant::now(),
@@ -165,6 +168,9 @@ impl Sequence {
     /// # Errors
     /// If MLX fails; the sequence's caches are then undefined and it must be dropped.
     pub fn prefill(&mut self, model: &dyn Model, tokens: usize) -> Result<Progress> {
+        if !std::mem::replace(&mut self.announced, true) {
+            self.report(Event::Started(self.stats.clone()));
+        }
         let prompt = &self.request.prompt;
         let end = (self.prefilled + tokens.max(1)).min(prompt.len());
         let last = end == prompt.len();

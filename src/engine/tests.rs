@@ -42,7 +42,7 @@ fn collect(mut events: Receiver<Event>) -> Result<(Vec<u32>, FinishReason), Stri
             Some(Event::Token { id, .. }) => tokens.push(id),
             Some(Event::Finished { reason, .. }) => return Ok((tokens, reason)),
             Some(Event::Failed(message)) => return Err(message),
-            Some(Event::Prompt(_)) => {}
+            Some(Event::Started(_) | Event::Prompt(_)) => {}
             None => panic!("the channel closed before the end"),
         }
     }

@@ -254,7 +254,7 @@ impl EngineThread {
             for request in requests {
                 let claim = handle.claim(&request, false);
                 let claim = claim.map_err(|e| failed(e.to_string()))?;
-                let (events, listener) = mpsc::channel(request.max_tokens + 2);
+                let (events, listener) = mpsc::channel(request.max_tokens + 3);
                 listeners.push(listener);
                 self.queue.push_back(Submission {
                     request,

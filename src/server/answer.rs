@@ -16,11 +16,13 @@ pub fn visible(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     }
 }
 
-/// Why an answer ended, in the words of the OpenAI dialects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why an answer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The model ended it, or a stop string did.
+    /// The model ended it.
     Stop,
+    /// This stop string did.
+    StopString(String),
     /// `max_tokens` or the context is used up.
     Length,
     /// The model called tools.
@@ -28,10 +30,10 @@ pub enum End {
 }
 
 impl End {
-    /// The dialect's word.
-    pub fn word(self) -> &'static str {
+    /// The word of OpenAI's dialects.
+    pub fn word(&self) -> &'static str {
         match self {
-            Self::Stop => "stop",
+            Self::Stop | Self::StopString(_) => "stop",
             Self::Length => "length",
             Self::ToolCalls => "tool_calls",
         }
@@ -43,13 +45,28 @@ impl End {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt: usize,
+    /// Those of them that were not computed anew.
+    pub cached: usize,
     /// Tokens generated.
     pub completion: usize,
+    /// Those of them that were spent on reasoning.
+    pub reasoning: usize,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.prompt += more.prompt;
+        self.cached += more.cached;
+        self.completion += more.completion;
+        self.reasoning += more.reasoning;
+    }
 }
 
 /// One part of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
+    /// The engine has taken the request up; the usage so far. Nothing comes before it.
+    Started(Usage),
     /// Log-probabilities of the prompt's tokens; comes first, if at all.
     Prompt(Vec<Option<TokenLogprob>>),
     /// A piece of text, possibly empty, with the tokens scored since the last piece.
@@ -59,13 +76,15 @@ pub enum Part {
         /// Empty unless log-probabilities were asked for.
         tokens: Vec<TokenLogprob>,
     },
-    /// A complete call of a tool.
+    /// A piece of what the model thinks before it answers.
+    Reasoning(String),
+    /// A call of a tool begins; its arguments follow.
     Call {
         /// The function's name.
         name: String,
-        /// Its arguments as JSON text.
-        arguments: String,
     },
+    /// A piece of the arguments' JSON text of the last call.
+    Arguments(String),
     /// The answer is complete; nothing follows.
     End {
         /// Why it ended.
@@ -124,7 +143,7 @@ impl Answer {
             }),
             usage: Usage {
                 prompt: prompt_tokens,
-                completion: 0,
+                ..Usage::default()
             },
             held: Vec::new(),
             text_bytes: 0,
@@ -144,15 +163,20 @@ impl Answer {
             return;
         }
         match event {
+            Event::Started(stats) => {
+                self.usage.cached = stats.cached_tokens.min(self.usage.prompt);
+                out(Part::Started(self.usage));
+            }
             Event::Prompt(scores) => out(Part::Prompt(scores)),
             Event::Token { id, logprob } => self.token(id, logprob, &mut out),
             Event::Finished { reason, stats } => {
                 let text = self.stream.finish();
                 let tokens = std::mem::take(&mut self.held);
                 self.emit(text, tokens, &mut out);
-                let end = match reason {
-                    FinishReason::Stop => End::Stop,
-                    FinishReason::Length => End::Length,
+                let end = match (self.stream.matched(), reason) {
+                    (Some(stop), _) => End::StopString(stop.into()),
+                    (None, FinishReason::Stop) => End::Stop,
+                    (None, FinishReason::Length) => End::Length,
                 };
                 self.end(end, Some(stats), &mut out);
             }
@@ -183,7 +207,9 @@ impl Answer {
         tokens.truncate(kept);
         self.emit(piece.text, tokens, out);
         if piece.stopped {
-            self.end(End::Stop, None, out);
+            let stop = self.stream.matched().map(String::from);
+            let end = stop.map_or(End::Stop, End::StopString);
+            self.end(end, None, out);
         }
     }
 
@@ -220,8 +246,8 @@ impl Answer {
                     tools.space.clear();
                     tools.called = true;
                     let one = tools.one;
-                    let arguments = arguments.to_string();
-                    out(Part::Call { name, arguments });
+                    out(Part::Call { name });
+                    out(Part::Arguments(arguments.to_string()));
                     if one {
                         self.end(End::Stop, None, out);
                     }
@@ -247,7 +273,7 @@ impl Answer {
                 let tokens = Vec::new();
                 out(Part::Text { text, tokens });
             }
-            if tools.called && end == End::Stop {
+            if tools.called && end != End::Length {
                 end = End::ToolCalls;
             }
         }

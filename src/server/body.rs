@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde_json::Value;
 
@@ -26,19 +26,35 @@ pub struct Upload {
     body: Incoming,
     /// Whether the client waits to be told to send it.
     waits: bool,
+    /// What it is compressed with: a few bytes could stand for more than any limit.
+    coding: Option<HeaderValue>,
 }
 
 impl Upload {
     /// The body of `request`.
     pub fn new(request: Request<Incoming>) -> Self {
-        let waits = request.headers().contains_key(EXPECT);
-        let body = request.into_body();
-        Self { body, waits }
+        let headers = request.headers();
+        let waits = headers.contains_key(EXPECT);
+        let coding = headers.get(CONTENT_ENCODING).cloned();
+        Self {
+            coding: coding.filter(|coding| coding != "identity"),
+            waits,
+            body: request.into_body(),
+        }
     }
 
-    /// Reads at most `limit` bytes within `patience`: 413 or 408 otherwise. A length that is
+    /// Reads at most `limit` bytes within `patience`: 413 or 408 otherwise, and 415 if
+    /// it is compressed. A length that is
     /// announced and too large is refused before anything is read.
     pub async fn read(mut self, limit: usize, patience: Duration) -> Result<Bytes, ApiError> {
+        if let Some(coding) = self.coding.take() {
+            self.discard();
+            let message = format!(
+                "the body is compressed ({coding:?}); send it as it is, without Content-Encoding"
+            );
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(ApiError::new(status, message).code("compressed_body"));
+        }
         if self.body.size_hint().lower() > limit as u64 {
             self.discard();
             return Err(too_large(limit));
@@ -113,6 +129,14 @@ pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(Full::from(value.to_string()).boxed_unsync());
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// A response of plain text, whose exact type is `kind`.
+pub fn text(kind: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(Full::from(text).boxed_unsync());
+    let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

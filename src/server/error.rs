@@ -1,10 +1,21 @@
-//! A refusal or failure as a client sees it: an HTTP status and OpenAI's error envelope,
-//! `{"error": {"message", "type", "param", "code"}}`.
+//! A refusal or failure as a client sees it: an HTTP status and the dialect's error envelope.
+//!
+//! OpenAI's is `{"error": {"message", "type", "param", "code"}}`, Anthropic's
+//! `{"type": "error", "error": {"type", "message"}, "request_id"}`.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::engine::SubmitError;
+use crate::engine::{Reason, SubmitError};
+
+/// Whose shapes a request and its answer have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI's, and everything that is nobody's.
+    OpenAi,
+    /// Anthropic's.
+    Anthropic,
+}
 
 /// Why a request is not answered, with the status to send.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -71,10 +82,14 @@ impl ApiError {
             SubmitError::Stopped => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, message).code("engine_stopped")
             }
-            SubmitError::Invalid {
-                field: "prompt", ..
-            } => Self::field(prompt, message),
-            SubmitError::Invalid { field, .. } => Self::field(field, message),
+            SubmitError::Invalid { field, reason, .. } => {
+                let field = if field == "prompt" { prompt } else { field };
+                let error = Self::field(field, message);
+                match reason {
+                    Reason::Context => error.code("context_length_exceeded"),
+                    _ => error,
+                }
+            }
         }
     }
 
@@ -83,19 +98,57 @@ impl ApiError {
         matches!(self.code, Some("queue_full" | "memory_full")).then_some(1)
     }
 
-    /// The envelope.
-    pub fn envelope(&self) -> Value {
-        let kind = match self.status {
-            status if status.is_server_error() => "server_error",
-            StatusCode::FORBIDDEN => "permission_error",
-            _ => "invalid_request_error",
-        };
-        json!({"error": {
-            "message": self.message,
-            "type": kind,
-            "param": self.param,
-            "code": self.code,
-        }})
+    /// 401: no key, or a wrong one.
+    pub fn unauthorized() -> Self {
+        let message = "this server wants its API key; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`";
+        Self::new(StatusCode::UNAUTHORIZED, message).code("invalid_api_key")
+    }
+
+    /// The status, which Anthropic has one more of.
+    pub fn status(&self, dialect: Dialect) -> StatusCode {
+        match (dialect, self.code) {
+            (Dialect::Anthropic, Some("queue_full")) => {
+                StatusCode::from_u16(529).unwrap_or(self.status)
+            }
+            _ => self.status,
+        }
+    }
+
+    /// The envelope; `id` is the HTTP request's identifier.
+    pub fn envelope(&self, dialect: Dialect, id: &str) -> Value {
+        let code = self.status(dialect).as_u16();
+        match dialect {
+            Dialect::OpenAi => {
+                let kind = match code {
+                    500.. => "server_error",
+                    401 => "authentication_error",
+                    403 => "permission_error",
+                    _ => "invalid_request_error",
+                };
+                json!({"error": {
+                    "message": self.message,
+                    "type": kind,
+                    "param": self.param,
+                    "code": self.code,
+                }})
+            }
+            Dialect::Anthropic => {
+                let kind = match code {
+                    529 => "overloaded_error",
+                    500.. => "api_error",
+                    401 => "authentication_error",
+                    403 => "permission_error",
+                    404 => "not_found_error",
+                    413 => "request_too_large",
+                    _ => "invalid_request_error",
+                };
+                json!({
+                    "type": "error",
+                    "error": {"type": kind, "message": self.message},
+                    "request_id": id,
+                })
+            }
+        }
     }
 }
 

@@ -7,15 +7,35 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{HOST, ORIGIN};
+use hyper::header::{HOST, HeaderValue, ORIGIN};
 use hyper::{HeaderMap, Request, StatusCode, Version};
 
 use super::error::ApiError;
 
+/// Who is let in beside those who address this server by its own names.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// Names by which this server may be addressed; `*` is any.
+    pub hosts: Vec<String>,
+    /// Origins of web pages, such as `https://ui.example`; `*` is any. Their browsers are told so.
+    pub origins: Vec<String>,
+}
+
+impl Allowed {
+    /// The request's origin, if its pages are let in by name: what CORS headers are for.
+    pub fn origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let origin = headers.get(ORIGIN)?;
+        let text = origin.to_str().ok()?;
+        let named = |name: &String| name == "*" || name.eq_ignore_ascii_case(text);
+        self.origins.iter().any(named).then_some(origin)
+    }
+}
+
 /// Refuses a request whose `Host`, request target or `Origin` names another machine.
 ///
-/// `local` is the address that the connection came in on. `allowed` are further names; `*` is any.
-pub fn check<B>(request: &Request<B>, local: IpAddr, allowed: &[String]) -> Result<(), ApiError> {
+/// `local` is the address that the connection came in on.
+pub fn check<B>(request: &Request<B>, local: IpAddr, allow: &Allowed) -> Result<(), ApiError> {
+    let allowed = &allow.hosts;
     let headers = request.headers();
     let hosts: Vec<_> = headers.get_all(HOST).iter().collect();
     if hosts.len() != 1 && (request.version() >= Version::HTTP_11 || hosts.len() > 1) {
@@ -30,10 +50,13 @@ pub fn check<B>(request: &Request<B>, local: IpAddr, allowed: &[String]) -> Resu
     for authority in named.chain(target) {
         if !ours(host_of(authority), local, allowed) {
             let message = format!(
-                "the host {authority:?} is not a name of this server; use localhost or add the name to the allowed hosts"
+                "the host {authority:?} is not a name of this server; use localhost, or start the server with --allowed-host"
             );
             return Err(ApiError::new(StatusCode::FORBIDDEN, message).code("host_not_allowed"));
         }
+    }
+    if allow.origin(headers).is_some() {
+        return Ok(());
     }
     origin(headers, local, allowed)
 }
@@ -51,7 +74,7 @@ fn origin(headers: &HeaderMap, local: IpAddr, allowed: &[String]) -> Result<(), 
         };
         if foreign {
             let message = format!(
-                "requests from web pages of {text:?} are refused; add its host to the allowed hosts to accept them"
+                "requests from web pages of {text:?} are refused; start the server with --allowed-origin to accept them"
             );
             return Err(ApiError::new(StatusCode::FORBIDDEN, message).code("origin_not_allowed"));
         }
@@ -92,7 +115,11 @@ mod tests {
         if let Some(origin) = origin {
             request = request.header(ORIGIN, origin);
         }
-        let allowed: Vec<String> = allowed.iter().map(|&name| name.to_owned()).collect();
+        let hosts = allowed.iter().map(|&name| name.to_owned()).collect();
+        let allowed = Allowed {
+            hosts,
+            ..Allowed::default()
+        };
         let request = request.body(()).unwrap();
         let local = IpAddr::from([192, 168, 1, 5]);
         check(&request, local, &allowed)
@@ -159,19 +186,22 @@ mod tests {
             .header(HOST, "localhost")
             .body(())
             .unwrap();
-        assert!(check(&request, IpAddr::from([127, 0, 0, 1]), &[]).is_err());
+        assert!(check(&request, IpAddr::from([127, 0, 0, 1]), &Allowed::default()).is_err());
     }
 
     #[test]
     fn two_hosts_or_none_are_malformed() {
         let none = Request::builder().body(()).unwrap();
         let local = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!(check(&none, local, &[]).unwrap_err().status, 400);
+        assert_eq!(
+            check(&none, local, &Allowed::default()).unwrap_err().status,
+            400
+        );
         let two = Request::builder()
             .header(HOST, "localhost")
             .header(HOST, "localhost");
         assert_eq!(
-            check(&two.body(()).unwrap(), local, &[])
+            check(&two.body(()).unwrap(), local, &Allowed::default())
                 .unwrap_err()
                 .status,
             400

@@ -5,80 +5,110 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Sleep;
 
+use super::State;
 use super::answer::{Answer, Part};
+use super::ask::Job;
 use super::error::ApiError;
-use crate::engine::{Event, Handle, Request, SubmitError};
+use super::metrics::Metrics;
+use crate::engine::{Event, Handle, SubmitError};
 
 /// How long to wait before the queue is tried again for the rest of a request with many prompts.
 const RETRY: Duration = Duration::from_millis(50);
-
-/// A prompt to run, with the answer it is to become.
-pub struct Ask {
-    /// The place of its choice in the response.
-    pub index: usize,
-    /// What the engine is asked.
-    pub request: Request,
-    /// What its events become.
-    pub answer: Answer,
-}
 
 struct Active {
     index: usize,
     answer: Answer,
     events: Receiver<Event>,
+    metrics: Arc<Metrics>,
+    submitted: Instant,
+    /// When the last token came.
+    last: Option<Instant>,
+}
+
+impl Active {
+    fn new(job: Job, events: Receiver<Event>, metrics: Arc<Metrics>) -> Self {
+        metrics.submitted();
+        Self {
+            index: job.index,
+            answer: job.answer,
+            events,
+            metrics,
+            submitted: Instant::now(),
+            last: None,
+        }
+    }
+
+    fn count(&mut self, event: &Event) {
+        match event {
+            Event::Started(stats) => self.metrics.started(stats),
+            Event::Token { .. } => {
+                let now = Instant::now();
+                let before = self.last.replace(now);
+                let seconds = (now - before.unwrap_or(self.submitted)).as_secs_f64();
+                self.metrics.token(before.is_none(), seconds);
+            }
+            Event::Prompt(_) | Event::Finished { .. } | Event::Failed(_) => {}
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.metrics.left(!self.answer.ended());
+    }
 }
 
 /// Requests that run, and those that wait for a place in the queue.
 pub struct Running {
     engine: Handle,
+    metrics: Arc<Metrics>,
     id: String,
-    waiting: VecDeque<Ask>,
+    waiting: VecDeque<Job>,
     active: Vec<Active>,
     ready: VecDeque<(usize, Part)>,
     retry: Option<Pin<Box<Sleep>>>,
 }
 
 impl Running {
-    /// Submits as many of `asks` as the queue takes, at least one; `prompt` is the dialect's name
-    /// of the prompt's field and `id` the HTTP request's identifier, for the log.
-    pub fn start(
-        engine: &Handle,
-        asks: Vec<Ask>,
-        prompt: &str,
-        id: &str,
-    ) -> Result<Self, ApiError> {
+    /// Submits as many of `jobs` as the queue takes, at least one; `id` is the HTTP request's
+    /// identifier, for the log.
+    pub fn start(state: &State, jobs: Vec<Job>, id: &str) -> Result<Self, ApiError> {
+        let prompt = jobs
+            .first()
+            .map_or("prompt".into(), |job| job.param.clone());
         let mut running = Self {
-            engine: engine.clone(),
+            engine: state.app.engine.clone(),
+            metrics: state.metrics.clone(),
             id: id.to_owned(),
-            waiting: asks.into(),
+            waiting: jobs.into(),
             active: Vec::new(),
             ready: VecDeque::new(),
             retry: None,
         };
         match running.submit() {
             Err(error) if error.passes() && !running.active.is_empty() => {}
-            Err(error) => return Err(ApiError::submit(error, prompt)),
+            Err(error) => return Err(ApiError::submit(error, &prompt)),
             Ok(()) => {}
         }
         Ok(running)
     }
 
     fn submit(&mut self) -> Result<(), SubmitError> {
-        while let Some(ask) = self.waiting.pop_front() {
-            match self.engine.submit(ask.request.clone()) {
-                Ok(events) => self.active.push(Active {
-                    index: ask.index,
-                    answer: ask.answer,
-                    events,
-                }),
+        while let Some(job) = self.waiting.pop_front() {
+            match self.engine.submit(job.request.clone()) {
+                Ok(events) => {
+                    let metrics = self.metrics.clone();
+                    self.active.push(Active::new(job, events, metrics));
+                }
                 Err(error) => {
-                    self.waiting.push_front(ask);
+                    self.waiting.push_front(job);
                     return Err(error);
                 }
             }
@@ -108,11 +138,20 @@ impl Running {
                     let gone =
                         "the engine stopped in the middle of this answer; restart the server";
                     let event = event.unwrap_or_else(|| Event::Failed(gone.into()));
+                    active.count(&event);
                     let ready = &mut self.ready;
-                    let index = active.index;
-                    active
-                        .answer
-                        .take(event, |part| ready.push_back((index, part)));
+                    let (index, submitted) = (active.index, active.submitted);
+                    let metrics = &self.metrics;
+                    active.answer.take(event, |part| {
+                        match &part {
+                            Part::End { end, usage, .. } => {
+                                metrics.ended(end, *usage, submitted.elapsed().as_secs_f64());
+                            }
+                            Part::Failed(_) => metrics.failed(),
+                            _ => {}
+                        }
+                        ready.push_back((index, part));
+                    });
                 }
             }
             self.active.retain(|active| !active.answer.ended());
@@ -136,11 +175,11 @@ impl Running {
         self.retry = None;
         if let Err(error) = self.submit()
             && !error.passes()
-            && let Some(ask) = self.waiting.pop_front()
+            && let Some(job) = self.waiting.pop_front()
         {
             self.waiting.clear();
             self.ready
-                .push_back((ask.index, Part::Failed(error.to_string())));
+                .push_back((job.index, Part::Failed(error.to_string())));
         }
         true
     }

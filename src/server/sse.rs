@@ -1,11 +1,13 @@
 //! Answers as server-sent events.
 //!
 //! The body pulls: hyper asks for a frame when the connection can take more, so a client that does
-//! not read leaves its tokens in the engine's bounded channel.
+//! not read leaves its tokens in the engine's bounded channel. While nothing comes, a sign of life
+//! goes out now and then, so that neither side takes a long prompt for a dead connection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -13,39 +15,69 @@ use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
+use tokio::time::{Instant, Sleep};
 
 use super::answer::Part;
 use super::body::Body;
 use super::error::ApiError;
+use super::reply::Reply;
 use super::running::Running;
 
 /// Events that are ready together are sent together, up to about this many bytes.
 const FRAME: usize = 16 * 1024;
 
-/// How a dialect writes the parts of an answer as events. `Failed` parts do not reach it.
-pub trait Chunks: Send + Unpin + 'static {
-    /// What is sent before the first part.
-    fn opening(&mut self) -> Vec<Value>;
-    /// What a part of the choice `index` becomes.
-    fn part(&mut self, index: usize, part: Part) -> Vec<Value>;
-    /// What is sent after the last part, before `[DONE]`.
-    fn closing(&mut self) -> Vec<Value>;
+/// Events on their way out. Data is JSON, which has no raw line end, so that an event is never cut.
+#[derive(Debug, Default)]
+pub struct Sse(String);
+
+impl Sse {
+    /// An event without a name.
+    pub fn data(&mut self, data: &Value) {
+        use std::fmt::Write;
+        // Writing to a string does not fail.
+        let _ = write!(self.0, "data: {data}\n\n");
+    }
+
+    /// An event with a name.
+    pub fn event(&mut self, name: &'static str, data: &Value) {
+        self.0.push_str("event: ");
+        self.0.push_str(name);
+        self.0.push('\n');
+        self.data(data);
+    }
+
+    /// What OpenAI's streams end with.
+    pub fn done(&mut self) {
+        self.0.push_str("data: [DONE]\n\n");
+    }
+
+    /// A line that clients pass over.
+    pub fn comment(&mut self, text: &'static str) {
+        self.0.push_str(": ");
+        self.0.push_str(text);
+        self.0.push_str("\n\n");
+    }
 }
 
-struct Events<C> {
+struct Events {
     running: Running,
-    chunks: C,
+    reply: Box<dyn Reply>,
     opened: bool,
     done: bool,
+    /// When a sign of life is due, and after how long the next one.
+    beat: Pin<Box<Sleep>>,
+    pause: Duration,
 }
 
-/// A response that streams what `running` yields.
-pub fn response(running: Running, chunks: impl Chunks) -> Response<Body> {
+/// A response that streams what `running` yields; `pause` is the longest silence.
+pub fn response(running: Running, reply: Box<dyn Reply>, pause: Duration) -> Response<Body> {
     let events = Events {
         running,
-        chunks,
+        reply,
         opened: false,
         done: false,
+        beat: Box::pin(tokio::time::sleep(pause)),
+        pause,
     };
     let mut response = Response::new(events.boxed_unsync());
     let headers = response.headers_mut();
@@ -55,15 +87,7 @@ pub fn response(running: Running, chunks: impl Chunks) -> Response<Body> {
     response
 }
 
-fn write(out: &mut String, values: impl IntoIterator<Item = Value>) {
-    for value in values {
-        out.push_str("data: ");
-        out.push_str(&value.to_string());
-        out.push_str("\n\n");
-    }
-}
-
-impl<C: Chunks> HttpBody for Events<C> {
+impl HttpBody for Events {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -72,35 +96,76 @@ impl<C: Chunks> HttpBody for Events<C> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        let mut out = String::new();
+        let mut out = Sse::default();
         if !this.opened {
             this.opened = true;
-            write(&mut out, this.chunks.opening());
+            this.reply.open(&mut out);
         }
-        while !this.done && out.len() < FRAME {
+        while !this.done && out.0.len() < FRAME {
             match this.running.poll_next(context) {
                 Poll::Ready(Some((_, Part::Failed(message)))) => {
-                    // Without [DONE], so that a client cannot take it for a complete answer.
-                    write(&mut out, [ApiError::internal(message).envelope()]);
+                    // Without an end, so that a client cannot take it for a complete answer.
+                    this.reply.fail(&ApiError::internal(message), &mut out);
                     this.done = true;
                 }
-                Poll::Ready(Some((index, part))) => write(&mut out, this.chunks.part(index, part)),
+                Poll::Ready(Some((index, part))) => this.reply.part(index, part, &mut out),
                 Poll::Ready(None) => {
-                    write(&mut out, this.chunks.closing());
-                    out.push_str("data: [DONE]\n\n");
+                    this.reply.close(&mut out);
                     this.done = true;
                 }
-                Poll::Pending if out.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
+                Poll::Pending if !out.0.is_empty() => break,
+                Poll::Pending => {
+                    if this.beat.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.reply.beat(&mut out);
+                    break;
+                }
             }
         }
-        match out.is_empty() {
+        this.beat.as_mut().reset(Instant::now() + this.pause);
+        match out.0.is_empty() {
             true => Poll::Ready(None),
-            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from(out))))),
+            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from(out.0))))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         self.done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_event_is_read_back_as_it_was(texts in prop::collection::vec(".*|[\r\n\u{2028}:]*", 0..8)) {
+            let mut out = Sse::default();
+            for (at, text) in texts.iter().enumerate() {
+                match at % 2 {
+                    0 => out.data(&json!({"text": text})),
+                    _ => out.event("delta", &json!({text.as_str(): 1})),
+                }
+            }
+            let events: Vec<&str> = out.0.split_terminator("\n\n").collect();
+            prop_assert_eq!(events.len(), texts.len());
+            for (at, (event, text)) in events.iter().zip(&texts).enumerate() {
+                // An event stream ends a line at any of CR, LF and CRLF.
+                let lines: Vec<&str> = event.split(['\r', '\n']).collect();
+                prop_assert_eq!(lines.len(), 1 + at % 2);
+                let data = lines.last().and_then(|line| line.strip_prefix("data: ")).unwrap();
+                let data: Value = serde_json::from_str(data).unwrap();
+                let expected = match at % 2 {
+                    0 => json!({"text": text}),
+                    _ => json!({text.as_str(): 1}),
+                };
+                prop_assert_eq!(data, expected);
+            }
+        }
     }
 }

@@ -218,8 +218,16 @@ impl Text {
 
     /// Renders and tokenizes the dialogue; control tokens in users' strings become ordinary text.
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<u32>, TextError> {
-        let marked = self.render_marked(chat)?;
-        let mut pieces = self.inner.control.cut(&marked).into_iter();
+        self.encode_marked(&self.render_marked(chat)?)
+    }
+
+    /// Tokenizes a text in which control tokens are ordinary text.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        self.encode_marked(&self.inner.control.mark(text))
+    }
+
+    fn encode_marked(&self, marked: &str) -> Result<Vec<u32>, TextError> {
+        let mut pieces = self.inner.control.cut(marked).into_iter();
         let mut ids = match pieces.next() {
             Some(first) => self.inner.tokenizer.encode(&first, false)?,
             None => Vec::new(),
@@ -228,6 +236,13 @@ impl Text {
             ids.extend(self.inner.tokenizer.encode_continuation(&piece)?);
         }
         Ok(ids)
+    }
+
+    /// Whether a chat template of the model reads a variable of this name, which a dialogue may set
+    /// in [`Chat::extra`].
+    pub fn template_reads(&self, variable: &str) -> bool {
+        let templates = self.inner.templates.as_ref();
+        templates.is_some_and(|templates| templates.read(variable))
     }
 
     /// Turns ids into text, up to the first of the `stop` strings.
@@ -268,6 +283,11 @@ impl TextStream {
     pub fn push(&mut self, id: u32) -> Piece {
         let text = self.detokenizer.push(id);
         self.stop.push(&text)
+    }
+
+    /// The stop string that ended the text, if one did.
+    pub fn matched(&self) -> Option<&str> {
+        self.stop.matched()
     }
 
     /// What was held back; call it at the end unless stopped.

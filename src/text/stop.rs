@@ -18,6 +18,7 @@ pub struct StopStrings {
     stops: Vec<String>,
     held: String,
     stopped: bool,
+    matched: Option<usize>,
 }
 
 impl StopStrings {
@@ -27,6 +28,7 @@ impl StopStrings {
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
             held: String::new(),
             stopped: false,
+            matched: None,
         }
     }
 
@@ -39,7 +41,10 @@ impl StopStrings {
             };
         }
         self.held.push_str(text);
-        let found = self.find();
+        let found = self.find().map(|(at, which)| {
+            self.matched = Some(which);
+            at
+        });
         let end = found.unwrap_or(self.held.len());
         // A stop string that began earlier and may still be completed would win over the one found.
         let open = self.held[..end]
@@ -67,8 +72,8 @@ impl StopStrings {
 
     /// What was held back; the text is at its end.
     pub fn finish(&mut self) -> Piece {
-        let found = self.find();
-        if let Some(at) = found {
+        if let Some((at, which)) = self.find() {
+            self.matched = Some(which);
             self.held.truncate(at);
             self.stopped = true;
         }
@@ -78,11 +83,18 @@ impl StopStrings {
         }
     }
 
-    fn find(&self) -> Option<usize> {
-        self.stops
-            .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
-            .min()
+    /// The stop string that ended the text, if one did.
+    pub fn matched(&self) -> Option<&str> {
+        let which = self.matched.filter(|_| self.stopped)?;
+        self.stops.get(which).map(String::as_str)
+    }
+
+    /// Where the first stop string begins, and which one it is; of two at one place, the longer.
+    fn find(&self) -> Option<(usize, usize)> {
+        let stops = self.stops.iter().enumerate();
+        stops
+            .filter_map(|(which, stop)| Some((self.held.find(stop.as_str())?, which)))
+            .min_by_key(|&(at, which)| (at, std::cmp::Reverse(self.stops[which].len())))
     }
 
     fn may_begin(&self, text: &str) -> bool {
@@ -140,6 +152,20 @@ mod tests {
             ("xa".into(), true)
         );
         assert_eq!(run(&["abcd", "bc"], &["xab", "c"]), ("xa".into(), true));
+    }
+
+    #[test]
+    fn the_one_that_matched_is_known() {
+        let mut stop = StopStrings::new(vec!["b".into(), "".into(), "ab".into(), "abc".into()]);
+        assert_eq!(stop.matched(), None);
+        stop.push("x ab");
+        assert_eq!(stop.matched(), None, "it may still become abc");
+        stop.push("d");
+        assert_eq!(stop.matched(), Some("ab"));
+        let mut stop = StopStrings::new(vec!["ab".into(), "abc".into()]);
+        stop.push("xab");
+        stop.finish();
+        assert_eq!(stop.matched(), Some("ab"));
     }
 
     #[test]

@@ -73,6 +73,12 @@ impl Template {
         &self.source
     }
 
+    /// Whether the template reads a variable that it does not set itself.
+    fn reads(&self, variable: &str) -> bool {
+        let template = self.env.get_template(NAME);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains(variable))
+    }
+
     /// Renders the template with these variables.
     pub(super) fn render(&self, variables: Map<String, Value>) -> Result<String, TextError> {
         let context = variables
@@ -285,12 +291,18 @@ impl Templates {
 
     /// The source texts of all templates that compile.
     pub(super) fn sources(&self) -> Vec<&str> {
-        [&self.default, &self.tool_use]
-            .into_iter()
-            .flatten()
-            .filter_map(|template| template.as_ref().ok())
-            .map(Template::source)
-            .collect()
+        self.compiled().map(Template::source).collect()
+    }
+
+    /// Whether a template reads this variable.
+    pub(super) fn read(&self, variable: &str) -> bool {
+        self.compiled().any(|template| template.reads(variable))
+    }
+
+    fn compiled(&self) -> impl Iterator<Item = &Template> {
+        let templates = [&self.default, &self.tool_use];
+        let templates = templates.into_iter().flatten();
+        templates.filter_map(|template| template.as_ref().ok())
     }
 }
 

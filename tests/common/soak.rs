@@ -106,7 +106,7 @@ fn answer(engine: &Engine, request: &Request, leave: Option<usize>, busy: &Atomi
         }
         match events.blocking_recv() {
             Some(Event::Token { id, .. }) => tokens.push(id),
-            Some(Event::Prompt(_)) => {}
+            Some(Event::Started(_) | Event::Prompt(_)) => {}
             Some(Event::Finished { .. }) => break,
             Some(Event::Failed(message)) => panic!("{message}"),
             None => panic!("a stream closed before its end"),

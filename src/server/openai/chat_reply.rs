@@ -3,196 +3,237 @@
 use serde_json::{Value, json};
 
 use super::logprobs::chat_item;
-use super::{now, usage};
-use crate::engine::TokenLogprob;
+use super::{Extras, now, timings, usage};
+use crate::engine::{Stats, TokenLogprob};
 use crate::server::answer::{Part, Usage};
-use crate::server::sse::Chunks;
+use crate::server::error::{ApiError, Dialect};
+use crate::server::reply::Reply;
+use crate::server::sse::Sse;
 use crate::server::{App, random};
 use crate::text::Text;
 
-/// What every object of one answer says.
+/// One choice: its parts so far, for a whole answer, and how many calls it made.
+#[derive(Default)]
+struct Choice {
+    content: String,
+    reasoning: String,
+    calls: Vec<Value>,
+    called: usize,
+    items: Vec<Value>,
+    end: Option<&'static str>,
+}
+
+/// What every object of one answer says, and how far each choice is.
 pub struct ChatReply {
     id: String,
     created: u64,
     model: String,
     text: Text,
-    logprobs: bool,
-    include_usage: bool,
+    /// The field that reasoning is given in.
+    reasoning: String,
+    extras: Extras,
+    choices: Vec<Choice>,
+    usage: Usage,
+    stats: Option<Stats>,
 }
 
 impl ChatReply {
-    /// The frame of a new answer.
-    pub fn new(app: &App, logprobs: bool, include_usage: bool) -> Self {
+    /// The frame of a new answer with `n` choices.
+    pub fn new(app: &App, n: usize, extras: Extras) -> Self {
         Self {
             id: random::identifier("chatcmpl-"),
             created: now(),
             model: app.engine.facts().id.clone(),
             text: app.text.clone(),
-            logprobs,
-            include_usage,
+            reasoning: app.reasoning_field.clone(),
+            extras,
+            choices: (0..n).map(|_| Choice::default()).collect(),
+            usage: Usage::default(),
+            stats: None,
         }
     }
 
     fn items(&self, tokens: &[TokenLogprob]) -> Vec<Value> {
+        if !self.extras.logprobs {
+            return Vec::new();
+        }
         let tokenizer = self.text.tokenizer();
-        tokens
-            .iter()
-            .map(|token| chat_item(tokenizer, token))
-            .collect()
+        let items = tokens.iter().map(|token| chat_item(tokenizer, token));
+        items.collect()
     }
 
-    fn call(name: String, arguments: String) -> Value {
+    fn call(name: String) -> Value {
         json!({
             "id": random::identifier("call_"),
             "type": "function",
-            "function": {"name": name, "arguments": arguments},
+            "function": {"name": name, "arguments": ""},
         })
     }
-}
 
-/// A whole answer in the making.
-pub struct Whole {
-    reply: ChatReply,
-    content: String,
-    calls: Vec<Value>,
-    items: Vec<Value>,
-}
-
-impl Whole {
-    /// An empty answer.
-    pub fn new(reply: ChatReply) -> Self {
-        Self {
-            reply,
-            content: String::new(),
-            calls: Vec::new(),
-            items: Vec::new(),
-        }
+    fn ended(&mut self, usage: Usage, stats: Option<Stats>) {
+        self.usage += usage;
+        self.stats = stats.or(self.stats.take());
     }
 
-    /// Takes a part; the answer if it was the last one, or the failure's text.
-    pub fn take(&mut self, part: Part) -> Option<Result<Value, String>> {
-        match part {
-            Part::Prompt(_) => None,
-            Part::Text { text, tokens } => {
-                self.content.push_str(&text);
-                let items = self.reply.items(&tokens);
-                self.items.extend(items);
-                None
-            }
-            Part::Call { name, arguments } => {
-                self.calls.push(ChatReply::call(name, arguments));
-                None
-            }
-            Part::End { end, usage, .. } => Some(Ok(self.json(end.word(), usage))),
-            Part::Failed(message) => Some(Err(message)),
-        }
-    }
-
-    fn json(&mut self, finish_reason: &str, cost: Usage) -> Value {
-        let content = std::mem::take(&mut self.content);
-        let content = match content.is_empty() && !self.calls.is_empty() {
-            true => Value::Null,
-            false => Value::String(content),
-        };
-        let mut message = json!({"role": "assistant", "content": content, "refusal": null});
-        if !self.calls.is_empty() {
-            message["tool_calls"] = Value::Array(std::mem::take(&mut self.calls));
-        }
-        let logprobs = match self.reply.logprobs {
-            true => json!({"content": std::mem::take(&mut self.items), "refusal": null}),
-            false => Value::Null,
-        };
+    fn chunk(&self, choices: Value) -> Value {
         json!({
-            "id": self.reply.id,
-            "object": "chat.completion",
-            "created": self.reply.created,
-            "model": self.reply.model,
-            "choices": [{
-                "index": 0,
-                "message": message,
-                "logprobs": logprobs,
-                "finish_reason": finish_reason,
-            }],
-            "usage": usage(cost),
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
         })
     }
-}
 
-/// A streamed answer in the making.
-pub struct Stream {
-    reply: ChatReply,
-    calls: usize,
-    usage: Usage,
-}
-
-impl Stream {
-    /// An answer of which nothing is sent.
-    pub fn new(reply: ChatReply) -> Self {
-        Self {
-            reply,
-            calls: 0,
-            usage: Usage::default(),
-        }
-    }
-
-    fn chunk(&self, choices: Value, cost: Option<Usage>) -> Value {
-        let mut chunk = json!({
-            "id": self.reply.id,
-            "object": "chat.completion.chunk",
-            "created": self.reply.created,
-            "model": self.reply.model,
-            "choices": choices,
-        });
-        if self.reply.include_usage {
-            chunk["usage"] = cost.map_or(Value::Null, usage);
+    fn delta(&self, index: usize, delta: Value, items: Vec<Value>, end: Option<&str>) -> Value {
+        let logprobs = match items.is_empty() {
+            true => Value::Null,
+            false => json!({"content": items, "refusal": null}),
+        };
+        let mut chunk = self.chunk(json!([{
+            "index": index,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": end,
+        }]));
+        if self.extras.usage {
+            chunk["usage"] = Value::Null;
         }
         chunk
     }
 
-    fn delta(&self, delta: Value, logprobs: Value, finish_reason: Option<&str>) -> Vec<Value> {
-        let choice = json!({
-            "index": 0,
-            "delta": delta,
-            "logprobs": logprobs,
-            "finish_reason": finish_reason,
-        });
-        vec![self.chunk(json!([choice]), None)]
+    fn add_timings(&self, object: &mut Value) {
+        if self.extras.timings {
+            object["timings"] = timings(self.stats.as_ref());
+        }
     }
 }
 
-impl Chunks for Stream {
-    fn opening(&mut self) -> Vec<Value> {
-        let delta = json!({"role": "assistant", "content": "", "refusal": null});
-        self.delta(delta, Value::Null, None)
+impl Reply for ChatReply {
+    fn open(&mut self, out: &mut Sse) {
+        for index in 0..self.choices.len() {
+            let delta = json!({"role": "assistant", "content": "", "refusal": null});
+            out.data(&self.delta(index, delta, Vec::new(), None));
+        }
     }
 
-    fn part(&mut self, _index: usize, part: Part) -> Vec<Value> {
-        match part {
-            Part::Prompt(_) | Part::Failed(_) => Vec::new(),
+    fn part(&mut self, index: usize, part: Part, out: &mut Sse) {
+        let mut items = Vec::new();
+        let mut end = None;
+        let delta = match part {
+            Part::Started(_) | Part::Prompt(_) | Part::Failed(_) => return,
             Part::Text { text, tokens } => {
-                let logprobs = match self.reply.logprobs {
-                    true => json!({"content": self.reply.items(&tokens), "refusal": null}),
-                    false => Value::Null,
-                };
-                self.delta(json!({"content": text}), logprobs, None)
+                items = self.items(&tokens);
+                json!({"content": text})
             }
-            Part::Call { name, arguments } => {
-                let mut call = ChatReply::call(name, arguments);
-                call["index"] = json!(self.calls);
-                self.calls += 1;
-                self.delta(json!({"tool_calls": [call]}), Value::Null, None)
+            Part::Reasoning(text) => json!({self.reasoning.as_str(): text}),
+            Part::Call { name } => {
+                let mut call = Self::call(name);
+                call["index"] = json!(self.choices[index].called);
+                self.choices[index].called += 1;
+                json!({"tool_calls": [call]})
             }
-            Part::End { end, usage, .. } => {
-                self.usage = usage;
-                self.delta(json!({}), Value::Null, Some(end.word()))
+            Part::Arguments(text) => {
+                let call = self.choices[index].called.saturating_sub(1);
+                let call = json!({"index": call, "function": {"arguments": text}});
+                json!({"tool_calls": [call]})
+            }
+            Part::End {
+                end: why,
+                usage,
+                stats,
+            } => {
+                self.ended(usage, stats);
+                end = Some(why.word());
+                json!({})
+            }
+        };
+        out.data(&self.delta(index, delta, items, end));
+    }
+
+    fn close(&mut self, out: &mut Sse) {
+        if self.extras.usage || self.extras.timings {
+            let mut chunk = self.chunk(json!([]));
+            if self.extras.usage {
+                chunk["usage"] = usage(self.usage);
+            }
+            self.add_timings(&mut chunk);
+            out.data(&chunk);
+        }
+        out.done();
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut Sse) {
+        out.data(&error.envelope(Dialect::OpenAi, &self.id));
+    }
+
+    fn beat(&mut self, out: &mut Sse) {
+        out.comment("still at it");
+    }
+
+    fn keep(&mut self, index: usize, part: Part) {
+        let items = match &part {
+            Part::Text { tokens, .. } => self.items(tokens),
+            _ => Vec::new(),
+        };
+        let choice = &mut self.choices[index];
+        match part {
+            Part::Started(_) | Part::Prompt(_) | Part::Failed(_) => {}
+            Part::Text { text, .. } => {
+                choice.content.push_str(&text);
+                choice.items.extend(items);
+            }
+            Part::Reasoning(text) => choice.reasoning.push_str(&text),
+            Part::Call { name } => choice.calls.push(Self::call(name)),
+            Part::Arguments(text) => {
+                if let Some(call) = choice.calls.last_mut()
+                    && let Value::String(arguments) = &mut call["function"]["arguments"]
+                {
+                    arguments.push_str(&text);
+                }
+            }
+            Part::End { end, usage, stats } => {
+                choice.end = Some(end.word());
+                self.ended(usage, stats);
             }
         }
     }
 
-    fn closing(&mut self) -> Vec<Value> {
-        match self.reply.include_usage {
-            true => vec![self.chunk(json!([]), Some(self.usage))],
-            false => Vec::new(),
-        }
+    fn whole(&mut self) -> Value {
+        let choices = std::mem::take(&mut self.choices);
+        let choice = |(index, choice): (usize, Choice)| {
+            let content = match choice.content.is_empty() && !choice.calls.is_empty() {
+                true => Value::Null,
+                false => Value::String(choice.content),
+            };
+            let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+            if !choice.reasoning.is_empty() {
+                message[self.reasoning.as_str()] = Value::String(choice.reasoning);
+            }
+            if !choice.calls.is_empty() {
+                message["tool_calls"] = Value::Array(choice.calls);
+            }
+            let logprobs = match self.extras.logprobs {
+                true => json!({"content": choice.items, "refusal": null}),
+                false => Value::Null,
+            };
+            json!({
+                "index": index,
+                "message": message,
+                "logprobs": logprobs,
+                "finish_reason": choice.end,
+            })
+        };
+        let choices: Vec<Value> = choices.into_iter().enumerate().map(choice).collect();
+        let mut object = json!({
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+            "usage": usage(self.usage),
+        });
+        self.add_timings(&mut object);
+        object
     }
 }

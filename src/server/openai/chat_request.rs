@@ -2,88 +2,79 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Common, fit};
-use crate::engine::Request;
+use super::Common;
+use super::chat_reply::ChatReply;
 use crate::server::App;
-use crate::server::answer::{Answer, Calls};
-use crate::server::body;
+use crate::server::ask::Ask;
+use crate::server::dialogue::{
+    Choice, Dialogue, Thinking, template_variables, thinking_is_switchable,
+};
 use crate::server::error::ApiError;
 use crate::server::fields::{Fields, wrong_type};
-use crate::server::running::Ask;
-use crate::text::{Chat, TextError};
+use crate::server::reply::Prepared;
 
-/// Variables of a template that are not the client's to set.
-const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
-
-/// A chat request, checked and tokenized.
-pub struct ChatRequest {
-    /// For the engine.
-    pub ask: Ask,
-    /// Whether to stream, and how.
-    pub common: Common,
-    /// Whether log-probabilities were asked for.
-    pub logprobs: bool,
-    /// Unknown fields' paths.
-    pub ignored: Vec<String>,
+/// Makes a chat request ready to run.
+///
+/// # Errors
+/// What the client is to be told.
+pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, ApiError> {
+    let mut ignored = Vec::new();
+    let mut common = Common::read(&mut fields, app, &mut ignored)?;
+    let max_tokens = max_tokens(&mut fields)?;
+    let logprobs = logprobs(&mut fields)?;
+    common.extras.logprobs = logprobs.is_some();
+    refuse_the_rest(&mut fields)?;
+    let dialogue = dialogue(&mut fields, app, &mut ignored)?;
+    ignored.extend(fields.rest());
+    dialogue.check_choice()?;
+    let form = match &common.form {
+        Some(wanted) => Some(wanted.compile(app)?),
+        None => dialogue.calls_form()?,
+    };
+    let ask = Ask {
+        prompts: vec![dialogue.encode(app)?],
+        n: common.n,
+        params: common.params,
+        max_tokens: max_tokens.unwrap_or(usize::MAX),
+        stop: common.stop,
+        stop_ids: common.stop_ids,
+        logprobs,
+        prompt_logprobs: false,
+        form,
+        calls: dialogue.calls(),
+    };
+    Ok(Prepared {
+        jobs: ask.jobs(app)?,
+        stream: common.stream,
+        reply: Box::new(ChatReply::new(app, common.n, common.extras)),
+        ignored,
+    })
 }
 
-impl ChatRequest {
-    /// Reads a request's body.
-    pub fn parse(app: &App, bytes: &[u8]) -> Result<Self, ApiError> {
-        let mut fields = body::parse(bytes)?;
-        let common = Common::read(&mut fields, app)?;
-        let max_tokens = max_tokens(&mut fields)?;
-        let logprobs = logprobs(&mut fields)?;
-        let mut ignored = Vec::new();
-        refuse_the_rest(&mut fields, &mut ignored)?;
-        let messages = messages(&mut fields, &mut ignored)?;
-        let (tools, calls) = tools(&mut fields, &mut ignored)?;
-        let extra = template_variables(&mut fields)?;
-        ignored.extend(fields.rest());
-        if !app.text.has_template() {
-            let message = "this model has no chat template; use /v1/completions";
-            return Err(ApiError::field("messages", message));
-        }
-        let chat = Chat {
-            messages,
-            tools,
-            add_generation_prompt: true,
-            continue_final_message: false,
-            extra,
-        };
-        let prompt = app.text.encode_chat(&chat).map_err(|error| match error {
-            // The model's own fault, whatever the dialogue.
-            TextError::Syntax { .. } => ApiError::internal(error.to_string()),
-            _ => ApiError::field("messages", error.to_string()),
-        })?;
-        let max_tokens = max_tokens.unwrap_or(usize::MAX);
-        fit(app.engine.facts(), &prompt, max_tokens, "messages")?;
-        let answer = Answer::new(
-            &app.text,
-            app.text.stream(common.stop.clone()),
-            calls,
-            prompt.len(),
-        );
-        let request = Request {
-            prompt,
-            params: common.params.clone(),
-            max_tokens,
-            form: None,
-            stop_ids: common.stop_ids.clone(),
-            logprobs,
-            prompt_logprobs: false,
-        };
-        Ok(Self {
-            ask: Ask {
-                index: 0,
-                request,
-                answer,
-            },
-            common,
-            logprobs: logprobs.is_some(),
-            ignored,
-        })
+/// Takes what makes up the prompt; `/apply-template` takes the same.
+///
+/// # Errors
+/// Messages or tools that are malformed, or a wish that the model's template cannot grant.
+pub fn dialogue(
+    fields: &mut Fields,
+    app: &App,
+    ignored: &mut Vec<String>,
+) -> Result<Dialogue, ApiError> {
+    let messages = messages(fields, ignored)?;
+    let mut dialogue = Dialogue {
+        messages,
+        extra: template_variables(fields)?,
+        ..Dialogue::default()
+    };
+    tools(fields, &mut dialogue, ignored)?;
+    effort(fields, app, &mut dialogue)?;
+    dialogue.continues = fields.boolean("continue_final_message")?.unwrap_or(false);
+    let opens = fields.boolean("add_generation_prompt")?;
+    if opens == Some(dialogue.continues) {
+        let message = "`add_generation_prompt` must be the opposite of `continue_final_message`; leave it out";
+        return Err(ApiError::field("add_generation_prompt", message));
     }
+    Ok(dialogue)
 }
 
 fn max_tokens(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
@@ -113,7 +104,7 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
 }
 
 /// The API's fields that this server does not act on.
-fn refuse_the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(), ApiError> {
+fn refuse_the_rest(fields: &mut Fields) -> Result<(), ApiError> {
     let never = |_: &Value| false;
     let is_false = |value: &Value| *value == Value::Bool(false);
     let one_of = |words: &'static [&'static str]| {
@@ -122,6 +113,11 @@ fn refuse_the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(),
     fields.refuse("audio", never, "answers are text; leave it out")?;
     fields.refuse("function_call", never, "use `tool_choice`")?;
     fields.refuse("functions", never, "use `tools`")?;
+    fields.refuse(
+        "chat_template",
+        never,
+        "the model's own is used; leave it out",
+    )?;
     fields.refuse("moderation", never, "leave it out")?;
     fields.refuse(
         "modalities",
@@ -131,11 +127,6 @@ fn refuse_the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(),
     fields.refuse("prediction", never, "leave it out")?;
     fields.refuse("prompt_cache_options", never, "leave it out")?;
     fields.refuse("prompt_cache_retention", never, "leave it out")?;
-    fields.refuse(
-        "reasoning_effort",
-        never,
-        "pass what the model's template knows in `chat_template_kwargs`",
-    )?;
     fields.refuse("service_tier", one_of(&["auto", "default"]), "leave it out")?;
     fields.refuse("store", is_false, "answers are not kept; leave it out")?;
     fields.refuse("verbosity", one_of(&["medium"]), "leave it out")?;
@@ -144,58 +135,81 @@ fn refuse_the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(),
     fields.object("metadata")?;
     fields.string("prompt_cache_key")?;
     fields.string("safety_identifier")?;
-    if let Some(mut format) = fields.object("response_format")? {
-        let kind = format.required_string("type")?;
-        if kind != "text" {
-            let path = format.path("type");
-            let message = format!("`{path}` is {kind:?}; only \"text\" is supported yet");
-            return Err(ApiError::field("response_format", message).code("unsupported_value"));
-        }
-        ignored.extend(format.rest());
-    }
     Ok(())
 }
 
-fn template_variables(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
-    let Some(extra) = fields.object("chat_template_kwargs")? else {
-        return Ok(Map::new());
+/// How hard to think, as far as the model's template knows such a thing.
+fn effort(fields: &mut Fields, app: &App, dialogue: &mut Dialogue) -> Result<(), ApiError> {
+    let Some(effort) = fields.string("reasoning_effort")? else {
+        return Ok(());
     };
-    let path = |name| extra.path(name);
-    let paths = RESERVED.map(path);
-    let extra = extra.into_map();
-    match RESERVED.iter().position(|&name| extra.contains_key(name)) {
-        None => Ok(extra),
-        Some(at) => {
-            let message = format!("`{}` is set by the server; leave it out", paths[at]);
-            Err(ApiError::field(&paths[at], message))
+    let graded = app.text.template_reads("reasoning_effort");
+    let switchable = thinking_is_switchable(app);
+    let level = match effort.as_str() {
+        "none" => None,
+        // Templates that have levels have these three.
+        "minimal" | "low" => Some("low"),
+        "medium" => Some("medium"),
+        "high" | "xhigh" => Some("high"),
+        _ => {
+            let message = format!(
+                "`reasoning_effort` is {effort:?}, expected one of none, minimal, low, medium, high, xhigh"
+            );
+            return Err(ApiError::field("reasoning_effort", message));
         }
+    };
+    let honoured = match level {
+        None => switchable || !graded,
+        Some(_) => switchable || graded,
+    };
+    if !honoured {
+        let message = match level {
+            None => {
+                "`reasoning_effort` is \"none\", but this model's template always lets it think"
+            }
+            Some(_) => "this model's template knows no `reasoning_effort`; leave it out",
+        };
+        return Err(ApiError::field("reasoning_effort", message).code("unsupported_value"));
     }
+    dialogue.effort = level;
+    dialogue.thinking = match level {
+        None => Thinking::Off,
+        Some(_) => Thinking::On(None),
+    };
+    Ok(())
 }
 
 fn tools(
     fields: &mut Fields,
+    dialogue: &mut Dialogue,
     ignored: &mut Vec<String>,
-) -> Result<(Option<Value>, Calls), ApiError> {
-    let tools = fields.array("tools")?.unwrap_or_default();
-    let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
-    let offered = match fields.take("tool_choice") {
-        None => true,
-        Some(Value::String(choice)) if choice == "auto" => true,
-        Some(Value::String(choice)) if choice == "none" => false,
+) -> Result<(), ApiError> {
+    dialogue.tools = fields.array("tools")?.unwrap_or_default();
+    dialogue.parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
+    dialogue.choice = match fields.take("tool_choice") {
+        None => Choice::Auto,
+        Some(Value::String(choice)) if choice == "auto" => Choice::Auto,
+        Some(Value::String(choice)) if choice == "none" => Choice::None,
+        Some(Value::String(choice)) if choice == "required" => Choice::Required,
+        Some(choice @ Value::Object(_)) => {
+            let mut choice = Fields::new(choice, "tool_choice")?;
+            expect_function(&mut choice)?;
+            let Some(mut function) = choice.object("function")? else {
+                return Err(choice.missing("function"));
+            };
+            Choice::Named(function.required_string("name")?)
+        }
         Some(other) => {
-            let message =
-                format!("`tool_choice` is {other}; only \"none\" and \"auto\" are supported");
-            return Err(ApiError::field("tool_choice", message).code("unsupported_value"));
+            let message = format!(
+                "`tool_choice` is {other}, expected \"none\", \"auto\", \"required\" or an object that names a function"
+            );
+            return Err(ApiError::field("tool_choice", message));
         }
     };
-    for (index, tool) in tools.iter().enumerate() {
+    for (index, tool) in dialogue.tools.iter().enumerate() {
         check_tool(tool, &format!("tools[{index}]"), ignored)?;
     }
-    if tools.is_empty() || !offered {
-        return Ok((None, Calls::Ignored));
-    }
-    let calls = if parallel { Calls::Many } else { Calls::One };
-    Ok((Some(Value::Array(tools)), calls))
+    Ok(())
 }
 
 fn check_tool(tool: &Value, path: &str, ignored: &mut Vec<String>) -> Result<(), ApiError> {
@@ -276,8 +290,11 @@ fn message(value: Value, path: String, ignored: &mut Vec<String>) -> Result<Valu
         if let Some(calls) = calls {
             message.insert("tool_calls".into(), Value::Array(calls));
         }
-        if let Some(reasoning) = fields.string("reasoning_content")? {
-            message.insert("reasoning_content".into(), Value::String(reasoning));
+        let names = ["reasoning_content", "reasoning"];
+        for name in names {
+            if let Some(reasoning) = fields.string(name)? {
+                message.insert("reasoning_content".into(), Value::String(reasoning));
+            }
         }
         fields.refuse("audio", |_| false, "answers are text; leave it out")?;
         fields.refuse("function_call", |_| false, "use `tool_calls`")?;

@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 use super::completions_request::Echo;
 use super::logprobs::Legacy;
 use super::offsets::{self, Characters};
-use super::{now, usage};
-use crate::engine::TokenLogprob;
+use super::{Extras, now, timings, usage};
+use crate::engine::{Stats, TokenLogprob};
 use crate::server::answer::{Part, Usage, visible};
-use crate::server::sse::Chunks;
+use crate::server::error::{ApiError, Dialect};
+use crate::server::reply::Reply;
+use crate::server::sse::Sse;
 use crate::server::{App, random};
 use crate::text::Text;
 
@@ -32,21 +34,18 @@ pub struct CompletionsReply {
     created: u64,
     model: String,
     text: Text,
-    logprobs: bool,
-    include_usage: bool,
+    extras: Extras,
     choices: Vec<Choice>,
+    /// What is kept of each choice for the whole answer.
+    kept: Vec<Piece>,
     usage: Usage,
+    stats: Option<Stats>,
 }
 
 impl CompletionsReply {
     /// The frame of a new answer with `choices` choices, which start with `echoes` if there are any.
-    pub fn new(
-        app: &App,
-        choices: usize,
-        echoes: Vec<Echo>,
-        logprobs: bool,
-        include_usage: bool,
-    ) -> Self {
+    pub fn new(app: &App, choices: usize, echoes: Vec<Echo>, extras: Extras) -> Self {
+        let kept = (0..choices).map(|_| Piece::default()).collect();
         let mut echoes = echoes.into_iter();
         let choices = (0..choices).map(|_| {
             let echo = echoes.next();
@@ -61,10 +60,11 @@ impl CompletionsReply {
             created: now(),
             model: app.engine.facts().id.clone(),
             text: app.text.clone(),
-            logprobs,
-            include_usage,
+            extras,
             choices: choices.collect(),
+            kept,
             usage: Usage::default(),
+            stats: None,
         }
     }
 
@@ -76,12 +76,17 @@ impl CompletionsReply {
                 piece.text = text;
                 self.score(index, &mut piece, &tokens);
             }
-            Part::End { end, usage, .. } => {
-                self.usage.prompt += usage.prompt;
-                self.usage.completion += usage.completion;
+            Part::End { end, usage, stats } => {
+                self.usage += usage;
+                self.stats = stats.or(self.stats.take());
                 piece.end = Some(end.word());
             }
-            Part::Call { .. } | Part::Failed(_) => {}
+            // A completion's text is handed on as it is.
+            Part::Started(_)
+            | Part::Reasoning(_)
+            | Part::Call { .. }
+            | Part::Arguments(_)
+            | Part::Failed(_) => {}
         }
         piece
     }
@@ -91,7 +96,7 @@ impl CompletionsReply {
         let Some(echo) = self.choices[index].echo.take() else {
             return;
         };
-        if self.logprobs {
+        if self.extras.logprobs {
             let tokenizer = self.text.tokenizer();
             let offsets = offsets::of_prompt(tokenizer, &echo.text, &echo.ids);
             for (place, (&id, offset)) in echo.ids.iter().zip(offsets).enumerate() {
@@ -125,7 +130,7 @@ impl CompletionsReply {
     }
 
     fn choice(&self, index: usize, text: String, logprobs: Legacy, end: Option<&str>) -> Value {
-        let logprobs = match self.logprobs {
+        let logprobs = match self.extras.logprobs {
             true => logprobs.json(),
             false => Value::Null,
         };
@@ -133,94 +138,90 @@ impl CompletionsReply {
     }
 }
 
-/// Whole answers in the making.
-pub struct Whole {
-    reply: CompletionsReply,
-    choices: Vec<Piece>,
-}
-
-impl Whole {
-    /// Answers that consist of their echoes so far.
-    pub fn new(mut reply: CompletionsReply) -> Self {
-        let count = reply.choices.len();
-        let mut choices: Vec<Piece> = (0..count).map(|_| Piece::default()).collect();
-        if !reply.logprobs {
-            for (index, piece) in choices.iter_mut().enumerate() {
-                reply.echo(index, piece, &[]);
-            }
+impl Reply for CompletionsReply {
+    fn open(&mut self, out: &mut Sse) {
+        if self.extras.logprobs {
+            return;
         }
-        Self { reply, choices }
+        for index in 0..self.choices.len() {
+            let mut piece = Piece::default();
+            self.echo(index, &mut piece, &[]);
+            self.chunk(index, piece, out);
+        }
     }
 
-    /// Takes a part of a choice; an error if the choice failed.
-    pub fn take(&mut self, index: usize, part: Part) -> Result<(), String> {
-        if let Part::Failed(message) = part {
-            return Err(message);
-        }
-        let piece = self.reply.piece(index, part);
-        let choice = &mut self.choices[index];
-        choice.text.push_str(&piece.text);
-        choice.logprobs.append(piece.logprobs);
-        choice.end = choice.end.or(piece.end);
-        Ok(())
+    fn part(&mut self, index: usize, part: Part, out: &mut Sse) {
+        let piece = self.piece(index, part);
+        self.chunk(index, piece, out);
     }
 
-    /// The answer.
-    pub fn json(self) -> Value {
-        let numbered = self.choices.into_iter().enumerate();
+    fn close(&mut self, out: &mut Sse) {
+        if self.extras.usage || self.extras.timings {
+            let mut chunk = self.object(Vec::new());
+            self.add_cost(&mut chunk);
+            out.data(&chunk);
+        }
+        out.done();
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut Sse) {
+        out.data(&error.envelope(Dialect::OpenAi, &self.id));
+    }
+
+    fn beat(&mut self, out: &mut Sse) {
+        out.comment("still at it");
+    }
+
+    fn keep(&mut self, index: usize, part: Part) {
+        let mut piece = self.piece(index, part);
+        if !self.extras.logprobs {
+            let text = std::mem::take(&mut piece.text);
+            self.echo(index, &mut piece, &[]);
+            piece.text.push_str(&text);
+        }
+        let kept = &mut self.kept[index];
+        kept.text.push_str(&piece.text);
+        kept.logprobs.append(piece.logprobs);
+        kept.end = kept.end.or(piece.end);
+    }
+
+    fn whole(&mut self) -> Value {
+        let kept = std::mem::take(&mut self.kept);
+        let numbered = kept.into_iter().enumerate();
         let choices = numbered.map(|(index, piece)| {
             let Piece {
                 text,
                 logprobs,
                 end,
             } = piece;
-            self.reply.choice(index, text, logprobs, end)
+            self.choice(index, text, logprobs, end)
         });
-        let mut object = self.reply.object(choices.collect());
-        object["usage"] = usage(self.reply.usage);
+        let mut object = self.object(choices.collect());
+        self.extras.usage = true;
+        self.add_cost(&mut object);
         object
     }
 }
 
-impl Chunks for CompletionsReply {
-    fn opening(&mut self) -> Vec<Value> {
-        if self.logprobs {
-            return Vec::new();
-        }
-        let mut chunks = Vec::new();
-        for index in 0..self.choices.len() {
-            let mut piece = Piece::default();
-            self.echo(index, &mut piece, &[]);
-            chunks.extend(self.chunk(index, piece));
-        }
-        chunks
-    }
-
-    fn part(&mut self, index: usize, part: Part) -> Vec<Value> {
-        let piece = self.piece(index, part);
-        self.chunk(index, piece).into_iter().collect()
-    }
-
-    fn closing(&mut self) -> Vec<Value> {
-        if !self.include_usage {
-            return Vec::new();
-        }
-        let mut chunk = self.object(Vec::new());
-        chunk["usage"] = usage(self.usage);
-        vec![chunk]
-    }
-}
-
 impl CompletionsReply {
-    fn chunk(&self, index: usize, piece: Piece) -> Option<Value> {
+    fn add_cost(&self, object: &mut Value) {
+        if self.extras.usage {
+            object["usage"] = usage(self.usage);
+        }
+        if self.extras.timings {
+            object["timings"] = timings(self.stats.as_ref());
+        }
+    }
+
+    fn chunk(&self, index: usize, piece: Piece, out: &mut Sse) {
         if piece.text.is_empty() && piece.logprobs.is_empty() && piece.end.is_none() {
-            return None;
+            return;
         }
         let choice = self.choice(index, piece.text, piece.logprobs, piece.end);
         let mut chunk = self.object(vec![choice]);
-        if self.include_usage {
+        if self.extras.usage {
             chunk["usage"] = Value::Null;
         }
-        Some(chunk)
+        out.data(&chunk);
     }
 }

@@ -2,14 +2,15 @@
 
 use serde_json::Value;
 
-use super::{Common, fit, is_one};
-use crate::engine::Request;
+use super::Common;
+use super::completions_reply::CompletionsReply;
 use crate::server::App;
-use crate::server::answer::{Answer, Calls};
-use crate::server::body;
+use crate::server::answer::Calls;
+use crate::server::ask::{Ask, Prompt};
 use crate::server::error::ApiError;
 use crate::server::fields::{Fields, wrong_type};
-use crate::server::running::Ask;
+use crate::server::options::token_ids;
+use crate::server::reply::Prepared;
 
 /// What the API gives when `max_tokens` is absent.
 const DEFAULT_MAX_TOKENS: i64 = 16;
@@ -17,20 +18,6 @@ const DEFAULT_MAX_TOKENS: i64 = 16;
 const MAX_PROMPTS: usize = 2048;
 const PROMPT_TYPES: &str =
     "a string, an array of strings, an array of token ids, or an array of such arrays";
-
-/// A completions request, checked and tokenized.
-pub struct CompletionsRequest {
-    /// For the engine, one for each prompt.
-    pub asks: Vec<Ask>,
-    /// The prompts that the answers repeat, one for each, or none at all.
-    pub echoes: Vec<Echo>,
-    /// Whether to stream, and how.
-    pub common: Common,
-    /// Whether log-probabilities were asked for.
-    pub logprobs: bool,
-    /// Unknown fields' paths.
-    pub ignored: Vec<String>,
-}
 
 /// A prompt that stands at the start of its answer.
 #[derive(Clone, Debug)]
@@ -41,91 +28,95 @@ pub struct Echo {
     pub ids: Vec<u32>,
 }
 
-enum Prompt {
+enum Given {
     Text(String),
     Ids(Vec<u32>),
 }
 
-impl CompletionsRequest {
-    /// Reads a request's body.
-    pub fn parse(app: &App, bytes: &[u8]) -> Result<Self, ApiError> {
-        let mut fields = body::parse(bytes)?;
-        let common = Common::read(&mut fields, app)?;
-        let max_tokens = fields.integer("max_tokens", 0..=i64::MAX)?;
-        let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize;
-        let most = crate::engine::MAX_TOP_LOGPROBS as i64;
-        let logprobs = fields
-            .integer("logprobs", 0..=most)?
-            .map(|top| top as usize);
-        let echo = fields.boolean("echo")?.unwrap_or(false);
-        fields.refuse("best_of", is_one, "only one choice is made; leave it out")?;
-        let empty = |value: &Value| value.as_str() == Some("");
-        fields.refuse(
-            "suffix",
-            empty,
-            "text is only written after a prompt; leave it out",
-        )?;
-        let prompts = prompts(&mut fields)?;
-        let ignored = fields.rest();
-        let many = prompts.len() > 1;
-        let mut asks = Vec::with_capacity(prompts.len());
-        let mut echoes = Vec::new();
-        for (index, prompt) in prompts.into_iter().enumerate() {
-            let param = match many {
-                true => format!("prompt[{index}]"),
-                false => "prompt".to_owned(),
-            };
-            let tokenizer = app.text.tokenizer();
-            let (text, ids) = match prompt {
-                Prompt::Text(text) => {
-                    let ids = tokenizer
-                        .encode(&text, true)
-                        .map_err(|error| ApiError::field(&param, error.to_string()))?;
-                    (Some(text), ids)
-                }
-                Prompt::Ids(ids) => (None, ids),
-            };
-            fit(app.engine.facts(), &ids, max_tokens, &param)?;
-            if echo {
-                echoes.push(Echo {
-                    text: text.unwrap_or_else(|| tokenizer.decode(&ids, false)),
-                    ids: ids.clone(),
-                });
+/// Makes a completions request ready to run.
+///
+/// # Errors
+/// What the client is to be told.
+pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, ApiError> {
+    let mut ignored = Vec::new();
+    let mut common = Common::read(&mut fields, app, &mut ignored)?;
+    let max_tokens = fields.integer("max_tokens", 0..=i64::MAX)?;
+    let most = crate::engine::MAX_TOP_LOGPROBS as i64;
+    let logprobs = fields
+        .integer("logprobs", 0..=most)?
+        .map(|top| top as usize);
+    common.extras.logprobs = logprobs.is_some();
+    let echo = fields.boolean("echo")?.unwrap_or(false);
+    let n = common.n;
+    let as_many = |value: &Value| value.as_u64() == Some(n as u64);
+    fields.refuse("best_of", as_many, "it can only equal `n`; leave it out")?;
+    let empty = |value: &Value| value.as_str() == Some("");
+    fields.refuse(
+        "suffix",
+        empty,
+        "text is only written after a prompt; leave it out",
+    )?;
+    let given = prompts(&mut fields)?;
+    ignored.extend(fields.rest());
+    let many = given.len() > 1;
+    let mut prompts = Vec::with_capacity(given.len());
+    let mut echoes = Vec::new();
+    for (index, prompt) in given.into_iter().enumerate() {
+        let param = match many {
+            true => format!("prompt[{index}]"),
+            false => "prompt".to_owned(),
+        };
+        let tokenizer = app.text.tokenizer();
+        let (text, ids) = match prompt {
+            Given::Text(text) => {
+                let ids = tokenizer
+                    .encode(&text, true)
+                    .map_err(|error| ApiError::field(&param, error.to_string()))?;
+                (Some(text), ids)
             }
-            let stop = common.stop.clone();
-            asks.push(Ask {
-                index,
-                answer: Answer::new(
-                    &app.text,
-                    app.text.stream_after(&ids, stop),
-                    Calls::Ignored,
-                    ids.len(),
-                ),
-                request: Request {
-                    prompt: ids,
-                    params: common.params.clone(),
-                    max_tokens,
-                    form: None,
-                    stop_ids: common.stop_ids.clone(),
-                    logprobs,
-                    prompt_logprobs: echo && logprobs.is_some(),
-                },
-            });
+            Given::Ids(ids) => (None, ids),
+        };
+        if echo {
+            let text = text.unwrap_or_else(|| tokenizer.decode(&ids, false));
+            let echo = Echo {
+                text,
+                ids: ids.clone(),
+            };
+            echoes.extend(std::iter::repeat_n(echo, n));
         }
-        Ok(Self {
-            asks,
-            echoes,
-            common,
-            logprobs: logprobs.is_some(),
-            ignored,
-        })
+        prompts.push(Prompt {
+            ids,
+            param,
+            continues: true,
+        });
     }
+    let form = common.form.as_ref().map(|wanted| wanted.compile(app));
+    let ask = Ask {
+        prompts,
+        n,
+        params: common.params,
+        max_tokens: max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize,
+        stop: common.stop,
+        stop_ids: common.stop_ids,
+        logprobs,
+        prompt_logprobs: echo && logprobs.is_some(),
+        form: form.transpose()?,
+        calls: Calls::Ignored,
+    };
+    let jobs = ask.jobs(app)?;
+    let reply = CompletionsReply::new(app, jobs.len(), echoes, common.extras);
+    Ok(Prepared {
+        jobs,
+        stream: common.stream,
+        reply: Box::new(reply),
+        ignored,
+    })
 }
 
-fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
+fn prompts(fields: &mut Fields) -> Result<Vec<Given>, ApiError> {
     let items = match fields.take("prompt") {
         None => return Err(fields.missing("prompt")),
-        Some(Value::String(text)) => return Ok(vec![Prompt::Text(text)]),
+        Some(Value::String(text)) => return Ok(vec![Given::Text(text)]),
         Some(Value::Array(items)) => items,
         Some(other) => return Err(wrong_type("prompt", &other, PROMPT_TYPES)),
     };
@@ -134,7 +125,7 @@ fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
             "prompt",
             "`prompt` is empty; give at least one token",
         )),
-        Some(Value::Number(_)) => Ok(vec![Prompt::Ids(ids(items, "prompt")?)]),
+        Some(Value::Number(_)) => Ok(vec![Given::Ids(token_ids(items, "prompt")?)]),
         Some(_) if items.len() > MAX_PROMPTS => {
             let many = items.len();
             let message = format!("`prompt` has {many} prompts, expected at most {MAX_PROMPTS}");
@@ -146,8 +137,8 @@ fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
                 .map(|(index, item)| {
                     let path = format!("prompt[{index}]");
                     match item {
-                        Value::String(text) => Ok(Prompt::Text(text)),
-                        Value::Array(items) => Ok(Prompt::Ids(ids(items, &path)?)),
+                        Value::String(text) => Ok(Given::Text(text)),
+                        Value::Array(items) => Ok(Given::Ids(token_ids(items, &path)?)),
                         other => {
                             let expected = "a string or an array of token ids";
                             Err(wrong_type(&path, &other, expected))
@@ -157,18 +148,4 @@ fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
                 .collect()
         }
     }
-}
-
-fn ids(items: Vec<Value>, path: &str) -> Result<Vec<u32>, ApiError> {
-    let numbered = items.into_iter().enumerate();
-    numbered
-        .map(|(index, item)| {
-            let id = item.as_u64().and_then(|id| u32::try_from(id).ok());
-            id.ok_or_else(|| {
-                let path = format!("{path}[{index}]");
-                let message = format!("`{path}` is {item}, expected a token id");
-                ApiError::field(path, message)
-            })
-        })
-        .collect()
 }

@@ -3,16 +3,22 @@
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::engine::Facts;
 use crate::server::App;
 use crate::server::body::{self, Body};
-use crate::server::error::ApiError;
+use crate::server::error::{ApiError, Dialect};
 
-/// Accepts the served model's name, its last path component, `default` and nothing at all: local
-/// programs often cannot know more. Other names are a 404 that says what is served.
-pub fn check(name: &str, facts: &Facts) -> Result<(), ApiError> {
+/// Accepts the served model's name, its last path component, its aliases, `default` and nothing at
+/// all: local programs often cannot know more. Other names are a 404 that says what is served; no
+/// name is ever looked for among the files.
+pub fn check(name: &str, app: &App) -> Result<(), ApiError> {
+    let facts = app.engine.facts();
     let last = facts.id.rsplit('/').next().unwrap_or(&facts.id);
-    if name.is_empty() || name == "default" || name == facts.id || name == last {
+    let alias = || {
+        app.aliases
+            .iter()
+            .any(|alias| alias == "*" || alias == name)
+    };
+    if name.is_empty() || name == "default" || name == facts.id || name == last || alias() {
         return Ok(());
     }
     let message = format!(
@@ -23,19 +29,37 @@ pub fn check(name: &str, facts: &Facts) -> Result<(), ApiError> {
 }
 
 /// All models: the one.
-pub fn list(app: &App) -> Response<Body> {
-    let list = json!({"object": "list", "data": [model(app)]});
+pub fn list(app: &App, dialect: Dialect) -> Response<Body> {
+    let model = model(app, dialect);
+    let list = match dialect {
+        Dialect::OpenAi => json!({"object": "list", "data": [model]}),
+        Dialect::Anthropic => {
+            let id = model["id"].clone();
+            json!({"data": [model], "has_more": false, "first_id": id, "last_id": id})
+        }
+    };
     body::json(StatusCode::OK, &list)
 }
 
 /// The model that the path's rest names, percent-encoded or not.
-pub fn one(app: &App, name: &str) -> Result<Response<Body>, ApiError> {
-    check(&percent_decoded(name), app.engine.facts())?;
-    Ok(body::json(StatusCode::OK, &model(app)))
+pub fn one(app: &App, name: &str, dialect: Dialect) -> Result<Response<Body>, ApiError> {
+    check(&percent_decoded(name), app)?;
+    Ok(body::json(StatusCode::OK, &model(app, dialect)))
 }
 
-fn model(app: &App) -> Value {
+fn model(app: &App, dialect: Dialect) -> Value {
     let facts = app.engine.facts();
+    if dialect == Dialect::Anthropic {
+        let created = chrono::DateTime::from_timestamp(app.created as i64, 0).unwrap_or_default();
+        return json!({
+            "type": "model",
+            "id": facts.id,
+            "display_name": facts.id,
+            "created_at": created.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            "max_input_tokens": facts.context_length,
+            "max_tokens": facts.context_length,
+        });
+    }
     json!({
         "id": facts.id,
         "object": "model",

@@ -37,7 +37,7 @@ async fn a_plain_answer_has_the_documented_shape() {
             "logprobs": null,
             "finish_reason": "stop",
         }],
-        "usage": {"prompt_tokens": 19, "completion_tokens": 5, "total_tokens": 24},
+        "usage": usage(19, 5),
     });
     assert_eq!(settle(reply.json(), "chatcmpl-"), expected);
 }
@@ -45,9 +45,9 @@ async fn a_plain_answer_has_the_documented_shape() {
 #[tokio::test]
 async fn a_stream_has_the_documented_shape() {
     let server = Server::saying("Hé").await;
-    for usage in [false, true] {
+    for with_usage in [false, true] {
         let mut body = hello(json!({"stream": true}));
-        if usage {
+        if with_usage {
             body["stream_options"] = json!({"include_usage": true});
         }
         let reply = server.chat(&body).await;
@@ -62,7 +62,7 @@ async fn a_stream_has_the_documented_shape() {
                 "model": "maker/tiny",
                 "choices": choices,
             });
-            if usage {
+            if with_usage {
                 chunk["usage"] = Value::Null;
             }
             chunk
@@ -79,10 +79,9 @@ async fn a_stream_has_the_documented_shape() {
             choice(json!({"content": "é"}), Value::Null),
             choice(json!({}), json!("stop")),
         ];
-        if usage {
+        if with_usage {
             let mut last = chunk(json!([]));
-            last["usage"] =
-                json!({"prompt_tokens": 19, "completion_tokens": 3, "total_tokens": 22});
+            last["usage"] = usage(19, 3);
             expected.push(last);
         }
         let id = chunks[0]["id"].clone();
@@ -201,17 +200,25 @@ async fn tool_calls_stream_as_deltas() {
     let body = hello(json!({"tools": tools(), "stream": true}));
     let chunks = server.chat(&body).await.chunks();
     assert_eq!(content(&chunks), "Sure.");
-    let calls: Vec<&Value> = chunks
+    let deltas = chunks
         .iter()
-        .filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0))
-        .collect();
-    assert_eq!(calls.len(), 2);
-    for (index, name) in [(0, "weather"), (1, "time")] {
-        assert_eq!(calls[index]["index"], index);
-        assert_eq!(calls[index]["type"], "function");
-        assert_eq!(calls[index]["function"]["name"], name);
-        assert!(calls[index]["function"]["arguments"].is_string());
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0));
+    let (mut names, mut arguments) = (Vec::new(), vec![String::new(); 2]);
+    for delta in deltas {
+        let index = delta["index"].as_u64().unwrap() as usize;
+        if let Some(name) = delta["function"]["name"].as_str() {
+            assert_eq!((names.len(), &delta["type"]), (index, &json!("function")));
+            assert!(delta["id"].as_str().unwrap().starts_with("call_"));
+            names.push(name);
+        }
+        arguments[index].push_str(delta["function"]["arguments"].as_str().unwrap());
     }
+    assert_eq!(names, ["weather", "time"]);
+    let arguments: Vec<Value> = arguments
+        .iter()
+        .map(|text| serde_json::from_str(text).unwrap())
+        .collect();
+    assert_eq!(arguments, [json!({"city": "Oslo"}), json!({})]);
     assert_eq!(
         chunks.last().unwrap()["choices"][0]["finish_reason"],
         "tool_calls"
@@ -343,7 +350,7 @@ async fn stop_strings_that_spell_special_tokens_stop_at_those() {
 #[tokio::test]
 async fn unknown_fields_are_named() {
     let server = Server::saying("x").await;
-    let mut body = hello(json!({"repetition_penalty": 1.1, "bad\r\nname": 1}));
+    let mut body = hello(json!({"repetition_fee": 1.1, "bad\r\nname": 1}));
     body["messages"][0]["mood"] = json!("good");
     body["messages"][0]["content"] = json!([{"type": "text", "text": "Hi", "size": 1}]);
     body["response_format"] = json!({"type": "text", "font": "big"});
@@ -363,7 +370,7 @@ async fn unknown_fields_are_named() {
                 "bad\\r\\nname",
                 "messages[0].content[0].size",
                 "messages[0].mood",
-                "repetition_penalty",
+                "repetition_fee",
                 "response_format.font"
             ]
         );

@@ -16,7 +16,7 @@ async fn a_plain_answer_has_the_documented_shape() {
         "choices": [
             {"text": "one two three fo", "index": 0, "logprobs": null, "finish_reason": "length"},
         ],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 16, "total_tokens": 19},
+        "usage": usage(3, 16),
     });
     assert_eq!(settle(reply.json(), "cmpl-"), expected);
     assert_eq!(asked.lock().unwrap()[0].prompt, [BOS, 72, 105]);
@@ -47,10 +47,7 @@ async fn a_stream_has_the_documented_shape() {
         choice("a", Value::Null),
         choice("b", Value::Null),
         choice("", json!("stop")),
-        chunk(
-            json!([]),
-            json!({"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}),
-        ),
+        chunk(json!([]), usage(2, 2)),
     ];
     let settled: Vec<Value> = chunks
         .into_iter()

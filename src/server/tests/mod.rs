@@ -1,8 +1,12 @@
 //! The server over real sockets, with a scripted engine and a tokenizer whose tokens are bytes.
 
+mod anthropic;
+mod attacks;
 mod chat;
 mod completions;
 mod connections;
+mod extensions;
+mod operation;
 mod refusals;
 mod strange_bodies;
 
@@ -36,6 +40,10 @@ const TEMPLATE: &str = "{% if tools %}tools:{{ tools | tojson }}\n{% endif %}\
 
 /// A tokenizer without merges: ids below 256 are bytes, 256 to 258 are special.
 fn text() -> Text {
+    text_with(TEMPLATE)
+}
+
+fn text_with(template: &str) -> Text {
     let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut vocabulary = Map::new();
     let mut next = 256;
@@ -62,7 +70,7 @@ fn text() -> Text {
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
             "vocab": vocabulary, "merges": []},
     });
-    let config = json!({"eos_token": "<eos>", "bos_token": "<bos>", "chat_template": TEMPLATE});
+    let config = json!({"eos_token": "<eos>", "bos_token": "<bos>", "chat_template": template});
     Text::open(|name| {
         Ok(match name {
             "tokenizer.json" => Some(tokenizer.to_string().into_bytes()),
@@ -97,10 +105,19 @@ fn score(id: u32, top: usize) -> TokenLogprob {
     }
 }
 
+/// Tokens of every prompt that the scripted engine takes from a cache.
+const CACHED: usize = 4;
+
 /// Answers with the bytes of `answer`, as many as the request wants.
 fn say(submission: &Submission, answer: &[u8]) {
     let request = &submission.request;
     let send = |event| submission.events.blocking_send(event).is_ok();
+    let mut stats = Stats {
+        prompt_tokens: request.prompt.len(),
+        cached_tokens: request.prompt.len().min(CACHED),
+        ..Stats::default()
+    };
+    send(Event::Started(stats.clone()));
     if let (true, Some(top)) = (request.prompt_logprobs, request.logprobs) {
         let numbered = request.prompt.iter().enumerate();
         let scores = numbered.map(|(place, &id)| (place > 0).then(|| score(id, top)));
@@ -118,11 +135,7 @@ fn say(submission: &Submission, answer: &[u8]) {
         true => FinishReason::Length,
         false => FinishReason::Stop,
     };
-    let stats = Stats {
-        prompt_tokens: request.prompt.len(),
-        completion_tokens: given,
-        ..Stats::default()
-    };
+    stats.completion_tokens = given;
     send(Event::Finished { reason, stats });
 }
 
@@ -160,9 +173,16 @@ fn app(engine: Handle) -> App {
         engine,
         text: text(),
         defaults,
+        aliases: Vec::new(),
+        reasoning_field: "reasoning_content".into(),
+        forms: None,
+        gauges: None,
         created: 1_700_000_000,
     }
 }
+
+/// What the engine was asked.
+type Asked = Arc<Mutex<Vec<Request>>>;
 
 /// A server that runs until it is dropped or stopped.
 struct Server {
@@ -173,9 +193,12 @@ struct Server {
 
 impl Server {
     async fn start(engine: Handle, config: Config) -> Self {
+        Self::start_app(app(engine), config).await
+    }
+
+    async fn start_app(app: App, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let app = app(engine);
         let (stop, stopped) = oneshot::channel();
         let done = tokio::spawn(serve(listener, app, config, async {
             let _ = stopped.await;
@@ -197,14 +220,26 @@ impl Server {
     }
 
     /// As [`Server::saying`], with what the engine was asked.
-    async fn recording(answer: &'static str) -> (Self, Arc<Mutex<Vec<Request>>>) {
-        let asked = Arc::new(Mutex::new(Vec::new()));
+    async fn recording(answer: &'static str) -> (Self, Asked) {
+        Self::recording_as(answer, Config::default(), |_| {}).await
+    }
+
+    /// As [`Server::recording`], with other settings.
+    async fn recording_as(
+        answer: &'static str,
+        config: Config,
+        change: impl FnOnce(&mut App),
+    ) -> (Self, Asked) {
+        let asked = Asked::default();
         let record = asked.clone();
-        let server = Self::with(move |submission| {
+        let (handle, inbox) = Handle::new(facts(), 100);
+        run(inbox, move |submission| {
             record.lock().unwrap().push(submission.request.clone());
             say(&submission, answer.as_bytes());
         });
-        (server.await, asked)
+        let mut app = app(handle);
+        change(&mut app);
+        (Self::start_app(app, config).await, asked)
     }
 
     async fn connect(&self) -> TcpStream {
@@ -257,6 +292,17 @@ fn hello(more: Value) -> Value {
     body
 }
 
+/// OpenAI's usage, without reasoning.
+fn usage(prompt: usize, completion: usize) -> Value {
+    json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": prompt.min(CACHED)},
+        "completion_tokens_details": {"reasoning_tokens": 0},
+    })
+}
+
 /// One response, its body without the chunked coding.
 #[derive(Debug)]
 struct Reply {
@@ -293,6 +339,18 @@ impl Reply {
         events
             .map(|event| event.strip_prefix("data: ").unwrap())
             .collect()
+    }
+
+    /// The events of Anthropic's streams, each of which says its name twice.
+    fn named_events(&self) -> Vec<Value> {
+        let text = self.text().strip_suffix("\n\n").unwrap();
+        let event = |event: &str| {
+            let (name, data) = event.split_once('\n').unwrap();
+            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!(name.strip_prefix("event: "), data["type"].as_str());
+            data
+        };
+        text.split("\n\n").map(event).collect()
     }
 
     /// The chunks of a stream that is complete.

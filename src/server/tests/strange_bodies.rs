@@ -6,11 +6,33 @@ use proptest::sample::select;
 
 use super::*;
 use crate::server::error::ApiError;
-use crate::server::openai::chat_request::ChatRequest;
-use crate::server::openai::completions_request::CompletionsRequest;
-use crate::server::running::Ask;
+use crate::server::openai::{chat_request, completions_request};
+use crate::server::reply::Prepared;
+use crate::server::{anthropic, body as bodies};
 
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 46] = [
+    "n",
+    "system",
+    "stop_sequences",
+    "tool_choice",
+    "thinking",
+    "budget_tokens",
+    "tool_use_id",
+    "id",
+    "input",
+    "input_schema",
+    "source",
+    "data",
+    "is_error",
+    "cache_control",
+    "output_config",
+    "format",
+    "response_format",
+    "logit_bias",
+    "repetition_penalty",
+    "dry_multiplier",
+    "min_tokens",
+    "choice",
     "model",
     "messages",
     "role",
@@ -36,7 +58,15 @@ const NAMES: [&str; 24] = [
     "top_logprobs",
     "echo",
 ];
-const WORDS: [&str; 8] = [
+const WORDS: [&str; 16] = [
+    "tool_use",
+    "tool_result",
+    "thinking",
+    "document",
+    "enabled",
+    "any",
+    "json_schema",
+    "5",
     "tiny",
     "user",
     "assistant",
@@ -73,7 +103,7 @@ fn object(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
 /// A body that is mostly right, with some fields replaced by anything.
 fn body() -> impl Strategy<Value = Value> {
     object(value()).prop_map(|more| {
-        let mut body = hello(json!({"prompt": ["a", "b"]}));
+        let mut body = hello(json!({"prompt": ["a", "b"], "max_tokens": 100}));
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
         }
@@ -81,12 +111,12 @@ fn body() -> impl Strategy<Value = Value> {
     })
 }
 
-fn check(engine: &Handle, parsed: Result<Vec<Ask>, ApiError>) {
+fn check(engine: &Handle, parsed: Result<Prepared, ApiError>) {
     match parsed {
-        Ok(asks) => {
-            assert!(!asks.is_empty());
-            for ask in asks {
-                let taken = engine.submit(ask.request);
+        Ok(prepared) => {
+            assert!(!prepared.jobs.is_empty());
+            for job in prepared.jobs {
+                let taken = engine.submit(job.request);
                 assert!(taken.is_ok(), "{}", taken.unwrap_err());
             }
         }
@@ -101,9 +131,16 @@ fn check(engine: &Handle, parsed: Result<Vec<Ask>, ApiError>) {
 fn any_body_is_taken_or_refused() {
     let (engine, _inbox) = Handle::new(facts(), usize::MAX);
     let app = app(engine.clone());
+    let dialects = [
+        chat_request::prepare,
+        completions_request::prepare,
+        anthropic::prepare,
+    ];
     proptest!(|(body in body())| {
         let bytes = body.to_string().into_bytes();
-        check(&engine, ChatRequest::parse(&app, &bytes).map(|request| vec![request.ask]));
-        check(&engine, CompletionsRequest::parse(&app, &bytes).map(|request| request.asks));
+        for prepare in dialects {
+            let parsed = bodies::parse(&bytes).and_then(|fields| prepare(&app, fields, "req_1"));
+            check(&engine, parsed);
+        }
     });
 }
