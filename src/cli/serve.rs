@@ -36,6 +36,11 @@ async fn serve_until_told(args: Serve, listener: TcpListener, opened: Opened) ->
     let failed = |e: std::io::Error| Failure::Work(format!("the server failed: {e}"));
     let addr: SocketAddr = listener.local_addr().map_err(failed)?;
     let Opened { mut engine, text } = opened;
+    let notations = &args.notations;
+    let (calls, reasoning) = (&notations.tool_call_parser, &notations.reasoning_parser);
+    let text = text
+        .with_notations(calls.as_deref(), reasoning.as_deref())
+        .map_err(|e| Failure::Usage(e.to_string()))?;
     let facts = engine.handle.facts();
     if !addr.ip().is_loopback() {
         tracing::warn!("{addr} is not loopback: others can reach this server, and it has no keys");

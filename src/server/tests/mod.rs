@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod connections;
 mod extensions;
+mod notations;
 mod refusals;
 mod strange_bodies;
 
