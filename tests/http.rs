@@ -172,7 +172,7 @@ fn bad_requests_are_refused_by_name() {
             400,
             "temperature",
         ),
-        (with(question(), json!({"n": 2})), 400, "n"),
+        (with(question(), json!({"n": 0})), 400, "n"),
         (
             with(question(), json!({"top_logprobs": 50, "logprobs": true})),
             400,
@@ -300,4 +300,85 @@ fn an_address_in_use_is_said_at_once() {
     let output = common::run(&["serve", "--port", port]);
     assert_eq!(output.status.code(), Some(1));
     assert!(common::stderr(&output).contains(port));
+}
+
+/// The command line counts before the environment, that before the file, and that before what is
+/// built in.
+#[test]
+fn settings_have_their_precedence() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pensieve.toml");
+    let text =
+        "port = 0\nserved-model-name = 'from-file'\nmodel-alias = ['from-file']\nstrict = true\n";
+    std::fs::write(&file, text).unwrap();
+    let serve = |environment: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = common::pensieve();
+        command.arg("serve").arg("--config").arg(&file);
+        Server::run({
+            command.args(arguments).envs(environment.iter().copied());
+            command
+        })
+    };
+    let name = |server: &Server| server.get("/v1/models").1["data"][0]["id"].clone();
+    let server = serve(&[], &[]);
+    assert_eq!(name(&server), "from-file");
+    let strange = with(question(), json!({"model": "from-file", "strange": 1}));
+    assert_eq!(server.post("/v1/chat/completions", &strange).0, 400);
+    let environment = [
+        ("PENSIEVE_SERVED_MODEL_NAME", "from-env"),
+        ("PENSIEVE_STRICT", "false"),
+    ];
+    let server = serve(&environment, &[]);
+    assert_eq!(name(&server), "from-env");
+    assert_eq!(server.post("/v1/chat/completions", &strange).0, 200);
+    let server = serve(&environment, &["--served-model-name", "typed"]);
+    assert_eq!(name(&server), "typed");
+
+    std::fs::write(&file, "prot = 1").unwrap();
+    let output = common::run(&["serve", "--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(common::stderr(&output).contains("no option is called \"prot\""));
+}
+
+#[test]
+fn keys_come_from_a_file_and_an_empty_one_opens_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys");
+    std::fs::write(&file, "sk-one\n\n  sk-two\n").unwrap();
+    let server = Server::start(&["--api-key-file", file.to_str().unwrap()]);
+    let address = server.url.trim_start_matches("http://");
+    let get = |key: &str| {
+        let head = format!(
+            "GET /v1/models HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nx-api-key: {key}\r\n\r\n"
+        );
+        raw(&server, head.as_bytes())
+    };
+    assert!(get("sk-two").starts_with("HTTP/1.1 200"));
+    assert!(get("sk-three").starts_with("HTTP/1.1 401"));
+    std::fs::write(&file, "\n").unwrap();
+    let output = common::run(&[
+        "serve",
+        "--port",
+        "0",
+        "--api-key-file",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(common::stderr(&output).contains("has no key"));
+}
+
+#[test]
+fn metrics_tell_what_mlx_holds() {
+    let server = Server::start(&[]);
+    assert_eq!(server.post("/v1/chat/completions", &question()).0, 200);
+    let head = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let text = raw(&server, head.as_bytes());
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(value("pensieve_mlx_active_bytes ") >= value("pensieve_weight_bytes "));
+    assert!(value("pensieve_mlx_peak_bytes ") >= value("pensieve_mlx_active_bytes "));
+    assert_eq!(value("pensieve_answers_total{end=\"stop\"} "), 1.0);
+    assert!(value("pensieve_time_to_first_token_seconds_sum ") > 0.0);
 }

@@ -19,9 +19,21 @@ pub struct Args {
     /// `pensieve::server=debug`
     #[arg(long, global = true, env = "PENSIEVE_LOG", value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// How log lines are written
+    #[arg(long, global = true, env = "PENSIEVE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// The subcommands.
@@ -33,7 +45,11 @@ pub enum Command {
     /// Hold a dialogue at the terminal
     #[command(after_help = exit::TABLE)]
     Chat(Chat),
-    /// Serve an OpenAI-compatible API over HTTP
+    /// Serve OpenAI's and Anthropic's APIs over HTTP
+    ///
+    /// Each option is also read from the environment, as PENSIEVE_ and its name in capitals, and
+    /// from the file of --config, under its name. The command line counts before the environment,
+    /// and that before the file.
     #[command(after_help = exit::TABLE)]
     Serve(Serve),
     /// Measure how well a model foretells a text
@@ -101,15 +117,79 @@ pub struct Serve {
     /// Requests that run at a time
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub max_running: usize,
-    /// Connections at a time
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    /// A further name that requests may call the model by (may be repeated; `*` is any)
+    #[arg(long, value_name = "NAME")]
+    pub model_alias: Vec<String>,
+    /// The field of OpenAI's messages that reasoning is given in
+    #[arg(long, default_value = "reasoning_content", value_parser = ["reasoning_content", "reasoning"], value_name = "NAME")]
+    pub reasoning_field: String,
+    /// Refuse requests with fields that nobody knows, instead of ignoring those
+    #[arg(long)]
+    pub strict: bool,
+    /// A TOML file with options by their names, such as `port = 8080`
+    #[arg(long, value_name = "FILE", help_heading = "Settings")]
+    pub config: Option<PathBuf>,
+    /// A key that requests must have (may be repeated); visible to other users of this machine, so
+    /// better in the environment or a file
+    #[arg(
+        long,
+        env = "PENSIEVE_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        help_heading = "Safety"
+    )]
+    pub api_key: Vec<String>,
+    /// A file with such keys, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Safety")]
+    pub api_key_file: Option<PathBuf>,
+    /// A further name by which clients may address this server (may be repeated; `*` is any)
+    #[arg(long, value_name = "HOST", help_heading = "Safety")]
+    pub allowed_host: Vec<String>,
+    /// An origin whose web pages may use this server, such as https://ui.example (may be repeated;
+    /// `*` is any)
+    #[arg(long, value_name = "ORIGIN", help_heading = "Safety")]
+    pub allowed_origin: Vec<String>,
+    /// Connections at a time; for a further one the one that is idle longest has to leave
+    #[arg(
+        long,
+        default_value_t = 1024,
+        value_name = "N",
+        help_heading = "Limits"
+    )]
     pub max_connections: usize,
     /// The largest request body, in bytes
-    #[arg(long, default_value_t = 16 * 1024 * 1024, value_name = "BYTES")]
+    #[arg(long, default_value_t = 16 * 1024 * 1024, value_name = "BYTES", help_heading = "Limits")]
     pub max_body: usize,
-    /// A further name by which clients may address this server (may be repeated; `*` is any)
-    #[arg(long, value_name = "HOST")]
-    pub allowed_host: Vec<String>,
+    /// The largest head of a request, in bytes
+    #[arg(long, default_value_t = 32 * 1024, value_name = "BYTES", help_heading = "Limits", value_parser = at_least::<8192>)]
+    pub max_head: usize,
+    /// Seconds for a request's head to arrive, and for an idle connection's next one
+    #[arg(
+        long,
+        default_value_t = 30,
+        value_name = "SECONDS",
+        help_heading = "Limits"
+    )]
+    pub header_timeout: u64,
+    /// Seconds for a request's body to arrive
+    #[arg(
+        long,
+        default_value_t = 60,
+        value_name = "SECONDS",
+        help_heading = "Limits"
+    )]
+    pub body_timeout: u64,
+    /// Seconds for a client to take at least something of its answer
+    #[arg(
+        long,
+        default_value_t = 30,
+        value_name = "SECONDS",
+        help_heading = "Limits"
+    )]
+    pub write_timeout: u64,
+    /// Seconds of silence in a stream after which a sign of life is sent
+    #[arg(long, default_value_t = 15, value_name = "SECONDS", help_heading = "Limits", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keep_alive: u64,
     /// Seconds that running requests get to finish after SIGINT or SIGTERM
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub drain: u64,

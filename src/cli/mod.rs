@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod chat;
 mod check;
+mod config;
 mod exit;
 mod fuse;
 mod model;
@@ -15,19 +16,23 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{Args, Command};
+use args::{Command, LogFormat};
 use exit::Failure;
 
 /// Parses the command line, does what it says, and returns the exit code.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match config::parse(std::env::args_os().collect()) {
+        Ok(args) => args,
+        Err(failure) => return failure.report(),
+    };
     let default_level = match &args.command {
         Command::Serve(_) => "info",
         _ => "warn",
     };
-    log_to_stderr(args.log_level.as_deref().unwrap_or(default_level));
+    log_to_stderr(
+        args.log_level.as_deref().unwrap_or(default_level),
+        args.log_format,
+    );
     let done = match args.command {
         Command::Run(args) => run::run(args),
         Command::Chat(args) => chat::run(args),
@@ -42,12 +47,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(level: &str) {
+fn log_to_stderr(level: &str, format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }
 
 /// What subcommands return.

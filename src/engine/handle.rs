@@ -188,6 +188,11 @@ impl Handle {
         self.waiting.load(Ordering::Acquire)
     }
 
+    /// Whether one more may wait.
+    pub fn has_room(&self) -> bool {
+        self.waiting() < self.queue_limit
+    }
+
     /// Whether a request can be served at all, whatever else is going on.
     ///
     /// # Errors

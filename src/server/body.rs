@@ -133,6 +133,14 @@ pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
     response
 }
 
+/// A response of plain text, whose exact type is `kind`.
+pub fn text(kind: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(Full::from(text).boxed_unsync());
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
 /// A response without content.
 pub fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Full::default().boxed_unsync());

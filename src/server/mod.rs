@@ -14,8 +14,10 @@ mod dialogue;
 mod error;
 mod fields;
 mod guard;
+mod metrics;
 mod openai;
 mod options;
+mod places;
 mod random;
 mod reply;
 mod routes;
@@ -23,6 +25,7 @@ mod running;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod utilities;
 
 use std::future::Future;
 use std::io;
@@ -42,6 +45,8 @@ pub use auth::Keys;
 pub use constraint::{Compile, Constraint};
 pub use error::ApiError;
 pub use guard::Allowed;
+use metrics::Metrics;
+use places::Places;
 pub use routes::{Endpoint, ROUTES};
 
 /// Limits and timeouts.
@@ -51,7 +56,10 @@ pub struct Config {
     pub addr: SocketAddr,
     /// The most bytes of a request's body.
     pub body_limit: usize,
-    /// The most connections at a time; further ones wait to be accepted.
+    /// The most bytes of a request's head.
+    pub head_limit: usize,
+    /// The most connections at a time; for a further one the one that has been idle longest has to
+    /// leave, and if there is none it waits.
     pub max_connections: usize,
     /// For a request's head to arrive, and for an idle connection to send its next one.
     pub header_timeout: Duration,
@@ -79,7 +87,8 @@ impl Default for Config {
         Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
             body_limit: 16 * 1024 * 1024,
-            max_connections: 256,
+            head_limit: 32 * 1024,
+            max_connections: 1024,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
@@ -108,9 +117,14 @@ pub struct App {
     pub reasoning_field: String,
     /// What compiles the forms that answers must have, if anything does.
     pub forms: Option<Compile>,
+    /// Further gauges for `/metrics`: name without prefix, what it is, and its value.
+    pub gauges: Option<Gauges>,
     /// When the model was loaded, in seconds since 1970.
     pub created: u64,
 }
+
+/// What reads gauges that the server knows nothing of.
+pub type Gauges = Arc<dyn Fn() -> Vec<(&'static str, &'static str, f64)> + Send + Sync>;
 
 /// What every handler sees.
 struct State {
@@ -118,6 +132,7 @@ struct State {
     config: Config,
     /// How many requests are parsed and tokenized at a time.
     preparing: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
 }
 
 impl State {
@@ -156,47 +171,54 @@ pub async fn serve(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let drain = config.drain;
-    let places = Arc::new(Semaphore::new(config.max_connections.max(1)));
+    let places = Places::new(config.max_connections);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let preparing = Arc::new(Semaphore::new(cores));
     let state = Arc::new(State {
         app,
         config,
         preparing,
+        metrics: Arc::default(),
     });
     let (close, closing) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     tracing::info!(%address, model = state.app.engine.facts().id, "serving");
     loop {
-        let accepting = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => {
                 report(ended);
                 continue;
             }
-            accepted = accepting => accepted,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let connection = connection::serve(stream, state.clone(), closing.clone());
-                connections.spawn(async move {
-                    let _place = place;
-                    connection.await;
-                });
-            }
-            Err(error) if of_one_connection(&error) => {}
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) if of_one_connection(&error) => continue,
             Err(error) => {
                 // Mostly too many open files, which passes; accepting again at once would spin.
                 tracing::error!("accepting a connection failed: {error}");
                 tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
             }
-        }
+        };
+        // The place comes second: nobody has to leave before somebody else is there.
+        let mut place = pin!(places.take());
+        let place = loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break None,
+                Some(ended) = connections.join_next() => report(ended),
+                place = &mut place => break place,
+            }
+        };
+        let Some(place) = place else {
+            break;
+        };
+        let connection = connection::serve(stream, state.clone(), closing.clone(), place);
+        connections.spawn(connection);
     }
     drop(listener);
     tracing::info!(connections = connections.len(), "shutting down");

@@ -14,6 +14,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::running::Running;
 use super::sse::{self, Sse};
+use super::utilities::Question;
 use super::{App, State};
 
 const IGNORED: HeaderName = HeaderName::from_static("x-pensieve-ignored");
@@ -85,6 +86,26 @@ pub async fn answer(
         body::json(StatusCode::OK, &prepared.reply.whole())
     };
     report_ignored(&mut response, &prepared.ignored, id);
+    Ok(response)
+}
+
+/// Answers a question that needs no engine.
+///
+/// # Errors
+/// What the client is to be told instead of an answer.
+pub async fn ask(
+    state: Arc<State>,
+    upload: Upload,
+    id: &str,
+    question: Question,
+) -> Result<Response<Body>, ApiError> {
+    let config = &state.config;
+    let bytes = upload.read(config.body_limit, config.body_timeout).await?;
+    let answered = state.prepare(move |app| question(app, body::parse(&bytes)?));
+    let (answer, ignored) = answered.await?;
+    check_ignored(&state, &ignored)?;
+    let mut response = body::json(StatusCode::OK, &answer);
+    report_ignored(&mut response, &ignored, id);
     Ok(response)
 }
 

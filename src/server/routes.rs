@@ -19,7 +19,7 @@ use serde_json::json;
 use super::body::{self, Body, Upload};
 use super::error::{ApiError, Dialect};
 use super::openai::{chat_request, completions_request, models};
-use super::{State, anthropic, guard, random, reply};
+use super::{State, anthropic, guard, random, reply, utilities};
 
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,16 @@ pub enum Endpoint {
     Messages,
     /// How many tokens a messages request has.
     CountTokens,
+    /// Text to tokens.
+    Tokenize,
+    /// Tokens to text.
+    Detokenize,
+    /// A dialogue as the model's template writes it.
+    ApplyTemplate,
+    /// Whether a request would be taken up.
+    Ready,
+    /// What the server has done, for Prometheus.
+    Metrics,
 }
 
 /// Method, path and endpoint; `*` at a path's end stands for any rest that is not empty. `GET`
@@ -54,6 +64,11 @@ pub const ROUTES: &[(Method, &str, Endpoint)] = &[
         "/v1/messages/count_tokens",
         Endpoint::CountTokens,
     ),
+    (Method::POST, "/tokenize", Endpoint::Tokenize),
+    (Method::POST, "/detokenize", Endpoint::Detokenize),
+    (Method::POST, "/apply-template", Endpoint::ApplyTemplate),
+    (Method::GET, "/ready", Endpoint::Ready),
+    (Method::GET, "/metrics", Endpoint::Metrics),
 ];
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,7 +78,7 @@ const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 impl Endpoint {
     /// Whether anybody may ask, key or not: what watches over the server has none.
     fn is_open(self) -> bool {
-        matches!(self, Self::Health)
+        matches!(self, Self::Health | Self::Ready)
     }
 }
 
@@ -87,6 +102,8 @@ pub async fn answer(
     let path = request.uri().path().to_owned();
     let dialect = dialect(&path, request.headers());
     let origin = state.config.allowed.origin(request.headers()).cloned();
+    let route = route(&path);
+    let metrics = state.metrics.clone();
     let answered = dispatch(state, request, local, dialect, &id).await;
     let mut response = answered.unwrap_or_else(|error| refusal(error, dialect, &id));
     let headers = response.headers_mut();
@@ -105,9 +122,25 @@ pub async fn answer(
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     let status = response.status().as_u16();
+    metrics.request(route, status);
     let ms = start.elapsed().as_millis() as u64;
     tracing::info!(request = id, %method, path, status, ms, "request");
     Ok(response)
+}
+
+/// The route that a path belongs to: of these there are few, of paths any number.
+fn route(path: &str) -> &'static str {
+    let routes = ROUTES.iter().map(|(_, pattern, _)| *pattern);
+    let mut matching = routes.filter(|pattern| rest(pattern, path).is_some());
+    matching.next().unwrap_or("other")
+}
+
+/// What stands at the place of a pattern's `*`, if the path matches it.
+fn rest<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
+        None => (path == pattern).then_some(""),
+    }
 }
 
 async fn dispatch(
@@ -151,9 +184,17 @@ async fn dispatch(
             let betas = anthropic::head(&headers)?;
             reply::answer(state, upload, id, betas, anthropic::prepare).await
         }
+        Endpoint::Tokenize => reply::ask(state, upload, id, utilities::tokenize).await,
+        Endpoint::Detokenize => reply::ask(state, upload, id, utilities::detokenize).await,
+        Endpoint::ApplyTemplate => reply::ask(state, upload, id, utilities::apply_template).await,
+        Endpoint::Ready => Ok(ready(&state).await),
+        Endpoint::Metrics => {
+            let text = state.metrics.text(&state.app);
+            Ok(body::text("text/plain; version=0.0.4; charset=utf-8", text))
+        }
         Endpoint::CountTokens => {
-            let betas = anthropic::head(&headers)?;
-            anthropic::count(state, upload, id, betas).await
+            anthropic::head(&headers)?;
+            reply::ask(state, upload, id, anthropic::count).await
         }
     }
 }
@@ -187,11 +228,7 @@ enum Found<'a> {
 fn find<'a>(method: &Method, path: &'a str) -> Result<Found<'a>, ApiError> {
     let mut allowed = Vec::new();
     for (verb, pattern, endpoint) in ROUTES {
-        let rest = match pattern.strip_suffix('*') {
-            Some(prefix) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
-            None => (path == *pattern).then_some(""),
-        };
-        let Some(rest) = rest else {
+        let Some(rest) = rest(pattern, path) else {
             continue;
         };
         if verb == method || (verb == Method::GET && method == Method::HEAD) {
@@ -228,6 +265,18 @@ async fn health(state: &State) -> Response<Body> {
             &json!({"status": "unhealthy"}),
         ),
     }
+}
+
+/// Unlike health, which says whether to restart the server, this says whether to send it more.
+async fn ready(state: &State) -> Response<Body> {
+    let engine = &state.app.engine;
+    let reason = match () {
+        () if !engine.has_room() => "the queue is full",
+        () if !engine.ping(state.config.ping_timeout).await => "the engine does not answer",
+        () => return body::json(StatusCode::OK, &json!({"status": "ready"})),
+    };
+    let status = json!({"status": "not ready", "reason": reason});
+    body::json(StatusCode::SERVICE_UNAVAILABLE, &status)
 }
 
 fn refusal(error: ApiError, dialect: Dialect, id: &str) -> Response<Body> {

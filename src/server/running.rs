@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Sleep;
@@ -15,6 +16,7 @@ use super::State;
 use super::answer::{Answer, Part};
 use super::ask::Job;
 use super::error::ApiError;
+use super::metrics::Metrics;
 use crate::engine::{Event, Handle, SubmitError};
 
 /// How long to wait before the queue is tried again for the rest of a request with many prompts.
@@ -24,11 +26,49 @@ struct Active {
     index: usize,
     answer: Answer,
     events: Receiver<Event>,
+    metrics: Arc<Metrics>,
+    submitted: Instant,
+    /// When the last token came.
+    last: Option<Instant>,
+}
+
+impl Active {
+    fn new(job: Job, events: Receiver<Event>, metrics: Arc<Metrics>) -> Self {
+        metrics.submitted();
+        Self {
+            index: job.index,
+            answer: job.answer,
+            events,
+            metrics,
+            submitted: Instant::now(),
+            last: None,
+        }
+    }
+
+    fn count(&mut self, event: &Event) {
+        match event {
+            Event::Started(stats) => self.metrics.started(stats),
+            Event::Token { .. } => {
+                let now = Instant::now();
+                let before = self.last.replace(now);
+                let seconds = (now - before.unwrap_or(self.submitted)).as_secs_f64();
+                self.metrics.token(before.is_none(), seconds);
+            }
+            Event::Prompt(_) | Event::Finished { .. } | Event::Failed(_) => {}
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.metrics.left(!self.answer.ended());
+    }
 }
 
 /// Requests that run, and those that wait for a place in the queue.
 pub struct Running {
     engine: Handle,
+    metrics: Arc<Metrics>,
     id: String,
     waiting: VecDeque<Job>,
     active: Vec<Active>,
@@ -45,6 +85,7 @@ impl Running {
             .map_or("prompt".into(), |job| job.param.clone());
         let mut running = Self {
             engine: state.app.engine.clone(),
+            metrics: state.metrics.clone(),
             id: id.to_owned(),
             waiting: jobs.into(),
             active: Vec::new(),
@@ -62,11 +103,10 @@ impl Running {
     fn submit(&mut self) -> Result<(), SubmitError> {
         while let Some(job) = self.waiting.pop_front() {
             match self.engine.submit(job.request.clone()) {
-                Ok(events) => self.active.push(Active {
-                    index: job.index,
-                    answer: job.answer,
-                    events,
-                }),
+                Ok(events) => {
+                    let metrics = self.metrics.clone();
+                    self.active.push(Active::new(job, events, metrics));
+                }
                 Err(error) => {
                     self.waiting.push_front(job);
                     return Err(error);
@@ -98,11 +138,20 @@ impl Running {
                     let gone =
                         "the engine stopped in the middle of this answer; restart the server";
                     let event = event.unwrap_or_else(|| Event::Failed(gone.into()));
+                    active.count(&event);
                     let ready = &mut self.ready;
-                    let index = active.index;
-                    active
-                        .answer
-                        .take(event, |part| ready.push_back((index, part)));
+                    let (index, submitted) = (active.index, active.submitted);
+                    let metrics = &self.metrics;
+                    active.answer.take(event, |part| {
+                        match &part {
+                            Part::End { end, usage, .. } => {
+                                metrics.ended(end, *usage, submitted.elapsed().as_secs_f64());
+                            }
+                            Part::Failed(_) => metrics.failed(),
+                            _ => {}
+                        }
+                        ready.push_back((index, part));
+                    });
                 }
             }
             self.active.retain(|active| !active.answer.ended());

@@ -15,13 +15,10 @@ use serde_json::Value;
 /// The binary under test, with nothing of the caller's settings.
 pub fn pensieve() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pensieve"));
-    for name in [
-        "PENSIEVE_MODEL",
-        "PENSIEVE_LOG",
-        "PENSIEVE_HOST",
-        "PENSIEVE_PORT",
-    ] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PENSIEVE_") {
+            command.env_remove(name);
+        }
     }
     command.stdin(Stdio::null());
     command
@@ -58,9 +55,14 @@ pub struct Server {
 impl Server {
     /// Starts a server with these arguments on a free port and waits until it serves.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = pensieve()
-            .args(["serve", "--port", "0"])
-            .args(arguments)
+        let mut command = pensieve();
+        command.args(["serve", "--port", "0"]).args(arguments);
+        Self::run(command)
+    }
+
+    /// Starts the server that `command` is and waits until it serves.
+    pub fn run(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -8,17 +8,11 @@ mod blocks;
 mod reply;
 mod request;
 
-use std::sync::Arc;
+use hyper::HeaderMap;
 
-use hyper::{HeaderMap, Response, StatusCode};
-use serde_json::json;
+pub use request::{count, prepare};
 
-pub use request::prepare;
-
-use super::State;
-use super::body::{self, Body, Upload};
 use super::error::ApiError;
-use super::reply::{check_ignored, report_ignored};
 
 /// The versions whose shapes are spoken here.
 const VERSION: &str = "2023-06-01";
@@ -43,25 +37,4 @@ pub fn head(headers: &HeaderMap) -> Result<Vec<String>, ApiError> {
     let betas = betas.flat_map(|value| value.split(','));
     let named = betas.map(str::trim).filter(|name| !name.is_empty());
     Ok(named.map(|name| format!("anthropic-beta:{name}")).collect())
-}
-
-/// Answers `/v1/messages/count_tokens`.
-///
-/// # Errors
-/// As for the request that is to be counted.
-pub async fn count(
-    state: Arc<State>,
-    upload: Upload,
-    id: &str,
-    mut ignored: Vec<String>,
-) -> Result<Response<Body>, ApiError> {
-    let config = &state.config;
-    let bytes = upload.read(config.body_limit, config.body_timeout).await?;
-    let counted = state.prepare(move |app| request::count(app, body::parse(&bytes)?));
-    let (tokens, unknown) = counted.await?;
-    check_ignored(&state, &unknown)?;
-    ignored.extend(unknown);
-    let mut response = body::json(StatusCode::OK, &json!({"input_tokens": tokens}));
-    report_ignored(&mut response, &ignored, id);
-    Ok(response)
 }

@@ -70,17 +70,18 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     })
 }
 
-/// The tokens of a request's prompt, and the fields that nobody knew.
+/// Answers `/v1/messages/count_tokens`: the tokens of a request's prompt.
 ///
 /// # Errors
 /// What the client is to be told.
-pub fn count(app: &App, mut fields: Fields) -> Result<(usize, Vec<String>), ApiError> {
+pub fn count(app: &App, mut fields: Fields) -> Result<(Value, Vec<String>), ApiError> {
     let mut ignored = Vec::new();
     let model = fields.required_string("model")?;
     model_is_served(&model, app)?;
     let read = content(&mut fields, app, &mut ignored)?;
     ignored.extend(fields.rest());
-    Ok((read.dialogue.encode(app)?.ids.len(), ignored))
+    let tokens = read.dialogue.encode(app)?.ids.len();
+    Ok((json!({"input_tokens": tokens}), ignored))
 }
 
 /// Agents ask for Anthropic's models by name unless told otherwise, some of them for several: here

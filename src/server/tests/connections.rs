@@ -342,30 +342,3 @@ async fn bytes_that_are_no_request_do_no_harm() {
     assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2);
     assert!(text.contains("chat.completion"));
 }
-
-#[tokio::test]
-async fn connections_beyond_the_limit_wait() {
-    let (handle, inbox) = Handle::new(facts(), 10);
-    run(inbox, |submission| say(&submission, b"x"));
-    let config = Config {
-        max_connections: 1,
-        ..Config::default()
-    };
-    let server = Server::start(handle, config).await;
-    let mut first = server.connect().await;
-    first
-        .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        .await
-        .unwrap();
-    let mut bytes = [0; 4096];
-    assert!(first.read(&mut bytes).await.unwrap() > 0);
-    let mut second = server.connect().await;
-    second
-        .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
-    let waiting = tokio::time::timeout(Duration::from_millis(100), second.read(&mut bytes));
-    assert!(waiting.await.is_err());
-    drop(first);
-    assert_eq!(reply(second).await.status, 200);
-}

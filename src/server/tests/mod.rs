@@ -1,11 +1,13 @@
 //! The server over real sockets, with a scripted engine and a tokenizer whose tokens are bytes.
 
 mod anthropic;
+mod attacks;
 mod chat;
 mod completions;
 mod connections;
 mod extensions;
 mod notations;
+mod operation;
 mod refusals;
 mod strange_bodies;
 
@@ -175,6 +177,7 @@ fn app(engine: Handle) -> App {
         aliases: Vec::new(),
         reasoning_field: "reasoning_content".into(),
         forms: None,
+        gauges: None,
         created: 1_700_000_000,
     }
 }
