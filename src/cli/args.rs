@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bench_args::Bench;
@@ -9,6 +10,7 @@ use super::{exit, size};
 use crate::checkpoint::Source;
 use crate::engine::{MemoryLimit, WeightsMode};
 use crate::mlx::{Device, Dtype};
+use crate::text::{reasoning, tools};
 
 /// Runs language models in MLX format on this machine: one answer, a dialogue, or an HTTP server.
 #[derive(Debug, Parser)]
@@ -222,7 +224,23 @@ pub struct Serve {
     pub reuse: Reuse,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub notations: Notations,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub model: Model,
+}
+
+/// How answers are read; found in the model's files if not given.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Answers")]
+pub struct Notations {
+    /// The notation of tool calls in the model's text
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(tools::FORMATS.iter().map(|known| known.name)))]
+    pub tool_call_parser: Option<String>,
+    /// The marks of reasoning in the model's text; `none` leaves it in the text
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(
+        reasoning::MARKS.iter().map(|known| known.name).chain(["none"])))]
+    pub reasoning_parser: Option<String>,
 }
 
 /// Arguments of `perplexity`.

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use serde_json::json;
 
 use super::args::Run;
-use super::ask::{Asked, Heard, encode_chat, print};
+use super::ask::{Asked, Heard, Said, encode_chat, print};
 use super::model::{self, Opened};
 use super::{Done, Failure};
 
@@ -30,18 +30,19 @@ pub fn run(args: Run) -> Done {
         (tokens, opened.text.stream(stop))
     };
     let seed = params.seed;
-    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens)?;
-    let mut answer = String::new();
+    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens, !as_it_is)?;
+    let mut answer = Said::default();
     let outcome = loop {
         let event = asked.events.blocking_recv();
         let heard = asked.hear(event).map_err(|failure| opened.why(failure));
-        let (text, end) = match heard? {
-            Heard::Text(text) => (text, None),
-            Heard::End(text, outcome) => (text, Some(outcome)),
+        let (said, end) = match heard? {
+            Heard::Text(said) => (said, None),
+            Heard::End(said, outcome) => (said, Some(outcome)),
         };
         match args.json {
-            true => answer.push_str(&text),
-            false => print(&text)?,
+            true => answer.push(&said),
+            false if args.quiet => print(&said.text)?,
+            false => said.print()?,
         }
         if let Some(outcome) = end {
             break outcome;
@@ -51,7 +52,8 @@ pub fn run(args: Run) -> Done {
     if args.json {
         let stats = &outcome.stats;
         let object = json!({
-            "text": answer,
+            "text": answer.text,
+            "reasoning": answer.reasoning,
             "finish_reason": outcome.reason,
             "model": facts.id,
             "seed": seed,

@@ -150,6 +150,11 @@ async fn serve_until_told(args: Serve, keys: Keys, listener: TcpListener, opened
     let failed = |e: std::io::Error| Failure::Work(format!("the server failed: {e}"));
     let addr: SocketAddr = listener.local_addr().map_err(failed)?;
     let Opened { mut engine, text } = opened;
+    let notations = &args.notations;
+    let (calls, reasoning) = (&notations.tool_call_parser, &notations.reasoning_parser);
+    let text = text
+        .with_notations(calls.as_deref(), reasoning.as_deref())
+        .map_err(|e| Failure::Usage(e.to_string()))?;
     let facts = engine.handle.facts();
     if !addr.ip().is_loopback() && keys.is_empty() {
         tracing::warn!(
@@ -261,7 +266,12 @@ mod tests {
             let mut response = ureq::post(url).send_json(body).unwrap();
             response.body_mut().read_to_string().unwrap()
         });
-        let done = runtime.block_on(serve_until_told(arguments(&[]), Keys::default(), listener, opened));
+        let done = runtime.block_on(serve_until_told(
+            arguments(&[]),
+            Keys::default(),
+            listener,
+            opened,
+        ));
         let failure = done.unwrap_err();
         assert!(matches!(&failure, Failure::Engine(why) if why.contains("told to panic")));
         assert_eq!(failure.code(), 70);

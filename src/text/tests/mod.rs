@@ -1,5 +1,6 @@
 //! Tests of the text room as a whole, over small tokenizers made here.
 
+mod calls;
 mod control;
 mod streaming;
 mod templates;
