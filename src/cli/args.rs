@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::sampling::Sampling;
 use crate::checkpoint::Source;
 use crate::engine::WeightsMode;
 use crate::mlx::{Device, Dtype};
@@ -259,6 +260,9 @@ pub struct Answer {
     /// Variables for the chat template, as a JSON object, such as '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON")]
     pub chat_template_config: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sampling: Sampling,
 }
 
 /// `--device`.

@@ -11,6 +11,7 @@ mod fuse;
 mod model;
 mod perplexity;
 mod run;
+mod sampling;
 mod serve;
 
 use std::process::ExitCode;
