@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bench_args::Bench;
+use super::sampling::Sampling;
 use super::{exit, size};
 use crate::checkpoint::Source;
 use crate::engine::{MemoryLimit, WeightsMode};
@@ -407,6 +408,9 @@ pub struct Answer {
     /// Variables for the chat template, as a JSON object, such as '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON")]
     pub chat_template_config: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sampling: Sampling,
 }
 
 /// `--device`.

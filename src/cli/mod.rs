@@ -15,6 +15,7 @@ mod model;
 mod perplexity;
 mod progress;
 mod run;
+mod sampling;
 mod serve;
 mod size;
 

@@ -17,7 +17,7 @@ pub fn run(args: Run) -> Done {
         // There is one request, which compiles just what it needs.
         options.warm_up = false;
     })?;
-    let params = model::params(&args.answer, &opened.engine.generation)?;
+    let params = model::params(&args.answer, &opened)?;
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
     let stop = args.answer.stop.clone();
     let (tokens, stream) = if as_it_is {
