@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::form::FormArgs;
 use crate::checkpoint::Source;
 use crate::engine::WeightsMode;
 use crate::mlx::{Device, Dtype};
@@ -65,6 +66,9 @@ pub struct Run {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub answer: Answer,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub form: FormArgs,
 }
 
 /// Arguments of `chat`.

@@ -9,7 +9,7 @@ use super::args::Answer;
 use super::model::Opened;
 use super::{Done, Failure};
 use crate::engine::{Event, FinishReason, Request, Stats};
-use crate::sample::Params;
+use crate::sample::{Form, Params};
 use crate::text::{Chat, TextStream};
 
 /// What an answer cost and how it ended.
@@ -70,6 +70,7 @@ impl Asked {
         args: &Answer,
         stream: TextStream,
         params: Params,
+        form: Option<Form>,
         prompt: Vec<u32>,
     ) -> Done<Self> {
         let prompt_tokens = prompt.len();
@@ -77,7 +78,7 @@ impl Asked {
             prompt,
             params,
             max_tokens: args.max_tokens,
-            form: None,
+            form,
             stop_ids: Vec::new(),
             logprobs: None,
             prompt_logprobs: false,

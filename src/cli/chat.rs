@@ -82,7 +82,7 @@ async fn answer(opened: &Opened, args: &Chat, messages: &[Value]) -> Done<(Strin
     let params = model::params(&args.answer, &opened.engine.generation)?;
     let prompt = encode_chat(opened, &args.answer, messages)?;
     let stream = opened.text.stream(args.answer.stop.clone());
-    let mut asked = Asked::new(opened, &args.answer, stream, params, prompt)?;
+    let mut asked = Asked::new(opened, &args.answer, stream, params, None, prompt)?;
     let mut answer = String::new();
     loop {
         let event = tokio::select! {

@@ -7,6 +7,7 @@ mod ask;
 mod chat;
 mod check;
 mod exit;
+mod form;
 mod fuse;
 mod model;
 mod perplexity;

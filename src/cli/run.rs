@@ -14,6 +14,8 @@ pub fn run(args: Run) -> Done {
     let prompt = prompt(args.prompt.as_deref())?;
     let opened = model::open(&args.model, None, 1, 1)?;
     let params = model::params(&args.answer, &opened.engine.generation)?;
+    let form = args.form.form(&opened)?;
+    let formed = form.is_some();
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
     let stop = args.answer.stop.clone();
     let (tokens, stream) = if as_it_is {
@@ -26,7 +28,7 @@ pub fn run(args: Run) -> Done {
         (tokens, opened.text.stream(stop))
     };
     let seed = params.seed;
-    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens)?;
+    let mut asked = Asked::new(&opened, &args.answer, stream, params, form, tokens)?;
     let mut answer = String::new();
     let outcome = loop {
         let event = asked.events.blocking_recv();
@@ -42,6 +44,9 @@ pub fn run(args: Run) -> Done {
             break outcome;
         }
     };
+    if formed && outcome.reason == "length" {
+        eprintln!("the answer ended before its form was complete; give it more --max-tokens");
+    }
     let facts = opened.engine.handle.facts();
     if args.json {
         let stats = &outcome.stats;
