@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::exit;
 use super::form::FormArgs;
+use super::sampling::Sampling;
 use crate::checkpoint::Source;
 use crate::engine::WeightsMode;
 use crate::mlx::{Device, Dtype};
@@ -263,6 +264,9 @@ pub struct Answer {
     /// Variables for the chat template, as a JSON object, such as '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON")]
     pub chat_template_config: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sampling: Sampling,
 }
 
 /// `--device`.

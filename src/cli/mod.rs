@@ -12,6 +12,7 @@ mod fuse;
 mod model;
 mod perplexity;
 mod run;
+mod sampling;
 mod serve;
 
 use std::process::ExitCode;

@@ -152,9 +152,9 @@ fn progress_bar() -> ProgressBar {
 }
 
 /// The sampling parameters: the command line's, else the model's own, else greedy.
-pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
-    let own = defaults(generation);
-    let params = Params {
+pub fn params(args: &Answer, opened: &Opened) -> Done<Params> {
+    let own = defaults(&opened.engine.generation);
+    let mut params = Params {
         temperature: args.temp.unwrap_or(own.temperature),
         top_p: args.top_p.unwrap_or(own.top_p),
         top_k: args.top_k.unwrap_or(own.top_k),
@@ -162,6 +162,7 @@ pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
         seed: args.seed.unwrap_or_else(random_seed),
         ..Params::default()
     };
+    args.sampling.apply(&mut params, &opened.text)?;
     match params.check() {
         Ok(()) => Ok(params),
         Err((_, message)) => Err(Failure::Usage(message)),

@@ -13,7 +13,7 @@ use super::{Done, Failure};
 pub fn run(args: Run) -> Done {
     let prompt = prompt(args.prompt.as_deref())?;
     let opened = model::open(&args.model, None, 1, 1)?;
-    let params = model::params(&args.answer, &opened.engine.generation)?;
+    let params = model::params(&args.answer, &opened)?;
     let form = args.form.form(&opened)?;
     let formed = form.is_some();
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();

@@ -61,6 +61,7 @@ pub struct Submission {
 }
 
 /// What the engine thread is told.
+#[allow(clippy::large_enum_variant)] // The largest is by far the most common.
 pub enum Command {
     /// Serve this request.
     Submit(Submission),
@@ -201,8 +202,21 @@ impl Handle {
                 format!("{n} alternatives asked for, at most {most} are given"),
             );
         }
-        request
-            .params
+        let params = &request.params;
+        let outside = |(id, _): &&(u32, f32)| *id as usize >= facts.vocab_size;
+        if let Some((id, _)) = params.logit_bias.iter().find(outside) {
+            let (name, n) = (&facts.id, facts.vocab_size);
+            let message = format!(
+                "logit_bias names token {id}, which is outside the vocabulary of {name}, whose ids are below {n}"
+            );
+            return invalid("logit_bias", message);
+        }
+        if params.min_tokens > request.max_tokens {
+            let (least, most) = (params.min_tokens, request.max_tokens);
+            let message = format!("min_tokens is {least}, expected at most max_tokens, {most}");
+            return invalid("min_tokens", message);
+        }
+        params
             .check()
             .or_else(|(field, message)| invalid(field, message))
     }

@@ -1,6 +1,7 @@
 //! One thread owns every array; the rest of the program talks to it through a [`Handle`].
 
 mod check;
+mod draw;
 mod fuse;
 mod handle;
 mod perplexity;

@@ -1,14 +1,14 @@
 //! One request on its way through the model: prefill in chunks, then a token a step.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::draw::{Pending, Place, draw, read_scores};
 use super::handle::Submission;
 use super::request::{Event, FinishReason, Request, Stats, TokenLogprob};
-use super::step::{Pending, draw};
 use crate::cache::{Batch, LayerCache};
 use crate::mlx::{Array, Result, eval, memory};
 use crate::models::Model;
-use crate::sample::{Scores, score};
+use crate::sample::{Demand, Host, NoDraw, Row, score};
 use tokio::sync::mpsc::Sender;
 
 /// Whether a sequence goes on after a step.
@@ -28,6 +28,12 @@ pub struct Sequence {
     pub(super) pending: Option<Pending>,
     /// Tokens drawn so far, the pending one included: the number of the next random key.
     pub(super) drawn: u64,
+    /// Its row in the batch that drew last.
+    pub(super) place: Option<Place>,
+    /// The host's part in its draws, if it needs one.
+    pub(super) host: Option<Host>,
+    /// Why no token may come after those drawn, the pending one not counted.
+    verdict: Option<NoDraw>,
     events: Sender<Event>,
     eos_ids: Vec<u32>,
     /// Tokens of the prompt that the caches hold.
@@ -51,7 +57,12 @@ impl Sequence {
             queued: at.elapsed().as_secs_f64(),
             ..Stats::default()
         };
+        // Its guide works while the prompt is computed.
+        let host = Host::new(&request.params, request.form.as_ref(), &request.prompt);
         Self {
+            host,
+            place: None,
+            verdict: None,
             request,
             caches: model.caches(),
             pending: None,
@@ -91,6 +102,16 @@ impl Sequence {
         self.stats.completion_tokens + 1 < self.request.max_tokens
     }
 
+    /// Whether the prompt's end, if it is within `tokens`, must wait for the form's first mask, which
+    /// may come within `patience`. A form can take long to begin with; nobody else is to wait for it.
+    pub fn waits_for_host(&mut self, tokens: usize, patience: Duration) -> bool {
+        let ends = tokens >= self.prompt_left() && self.request.max_tokens > 0;
+        ends && self
+            .host
+            .as_mut()
+            .is_some_and(|host| !host.is_ready(patience))
+    }
+
     /// Computes up to `tokens` more of the prompt; at its end starts drawing the first token.
     ///
     /// # Errors
@@ -120,8 +141,62 @@ impl Sequence {
         }
         let l = hidden.dim(1)?;
         let hidden = hidden.slice_axis(1, l - 1, l)?; // [1, 1, d_model]
-        draw(model, &hidden, &mut [self])?;
-        Ok(Progress::Going)
+        draw(model, &hidden, &mut [self], &[])?;
+        self.heed_verdict()
+    }
+
+    /// Its row of a step.
+    pub(super) fn row(&self, demand: Option<Demand>) -> Row<'_> {
+        Row {
+            params: &self.request.params,
+            eos_ids: &self.eos_ids,
+            stop_ids: &self.request.stop_ids,
+            drawn: self.drawn,
+            demand,
+        }
+    }
+
+    /// Gives the token that was drawn last to the host's part. False if it ends the answer, and
+    /// nothing is to be asked.
+    pub(super) fn tell_host(&mut self, id: u32) -> bool {
+        let goes_on = !self.ends_with(id);
+        if let Some(host) = self.host.as_mut().filter(|_| goes_on) {
+            host.take(id);
+        }
+        goes_on
+    }
+
+    /// What the host asks of the next draw; `None` also if there is none, which is kept as the
+    /// verdict.
+    pub(super) fn ask_host(&mut self, vocab: usize) -> Option<Demand> {
+        let Request {
+            params, stop_ids, ..
+        } = &self.request;
+        let banned = params.banned(&self.eos_ids, stop_ids, self.drawn);
+        match self.host.as_mut()?.demand(banned, vocab) {
+            Ok(demand) => Some(demand),
+            Err(verdict) => {
+                self.verdict = Some(verdict);
+                None
+            }
+        }
+    }
+
+    /// Ends the answer if no token may come.
+    fn heed_verdict(&mut self) -> Result<Progress> {
+        match self.verdict.take() {
+            None => Ok(Progress::Going),
+            Some(NoDraw::Complete) => self.finish(FinishReason::Stop),
+            Some(NoDraw::Failed(message)) => {
+                let message = format!("the answer cannot be held to its form: {message}");
+                self.report(Event::Failed(message));
+                Ok(Progress::Done)
+            }
+        }
+    }
+
+    fn ends_with(&self, id: u32) -> bool {
+        self.eos_ids.contains(&id) || self.request.stop_ids.contains(&id)
     }
 
     /// Scores the prompt's tokens from `start` on under the hidden states before each.
@@ -155,19 +230,19 @@ impl Sequence {
         let first = *self.first_token.get_or_insert(now);
         self.stats.prefill = (first - self.started).as_secs_f64();
         self.stats.decode = (now - first).as_secs_f64();
-        if self.eos_ids.contains(&id) || self.request.stop_ids.contains(&id) {
+        if self.ends_with(id) {
             return self.finish(FinishReason::Stop);
         }
         self.stats.completion_tokens += 1;
-        let logprob = match &current.scores {
-            Some(scores) => read_scores(scores, &[id])?.pop(),
+        let logprob = match self.request.logprobs {
+            Some(top) => current.logprob(top)?,
             None => None,
         };
         self.report(Event::Token { id, logprob });
         if self.stats.completion_tokens == self.request.max_tokens {
             return self.finish(FinishReason::Length);
         }
-        Ok(Progress::Going)
+        self.heed_verdict()
     }
 
     fn finish(&mut self, reason: FinishReason) -> Result<Progress> {
@@ -185,30 +260,4 @@ impl Sequence {
     fn report(&self, event: Event) {
         let _ = self.events.try_send(event);
     }
-}
-
-/// Reads scores of `tokens` from the device, the likeliest alternatives best first.
-fn read_scores(scores: &Scores, tokens: &[u32]) -> Result<Vec<TokenLogprob>> {
-    let chosen = scores.chosen.to_vec::<f32>()?;
-    let (ids, logprobs) = match &scores.top {
-        Some((ids, logprobs)) => (ids.to_vec::<u32>()?, logprobs.to_vec::<f32>()?),
-        None => (Vec::new(), Vec::new()),
-    };
-    let width = ids.len() / tokens.len().max(1);
-    let row = |i: usize| {
-        let range = i * width..(i + 1) * width;
-        let ids = ids[range.clone()].iter().copied();
-        let mut top: Vec<(u32, f32)> = ids.zip(logprobs[range].iter().copied()).collect();
-        // Equal ones in the order of their ids, so that a batch cannot change the answer.
-        top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        top
-    };
-    let scored = tokens.iter().zip(chosen).enumerate();
-    Ok(scored
-        .map(|(i, (&id, logprob))| TokenLogprob {
-            id,
-            logprob,
-            top: row(i),
-        })
-        .collect())
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -319,6 +319,7 @@ impl EngineThread {
         let (decoding, prefilling): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|sequence| sequence.pending.is_some());
+        let prefilling = self.without_waiting(prefilling, decoding.is_empty());
         let left: Vec<usize> = prefilling.iter().map(Sequence::prompt_left).collect();
         let shares = schedule::share(&left, decoding.len(), self.prefill_chunk);
         self.decode(decoding);
@@ -329,6 +330,24 @@ impl EngineThread {
                 None => self.running.push(sequence),
             }
         }
+    }
+
+    /// Puts off those at the end of whose prompt a form is not ready yet, so that nobody else waits
+    /// for it.
+    fn without_waiting(&mut self, prefilling: Vec<Sequence>, idle: bool) -> Vec<Sequence> {
+        // With no answer to get on with, the loop must not spin; commands still come soon enough.
+        let mut patience = Duration::from_millis(if idle { 2 } else { 0 });
+        let mut ready = Vec::with_capacity(prefilling.len());
+        for mut sequence in prefilling {
+            match sequence.waits_for_host(self.prefill_chunk, patience) {
+                true => {
+                    patience = Duration::ZERO;
+                    self.running.push(sequence);
+                }
+                false => ready.push(sequence),
+            }
+        }
+        ready
     }
 
     /// One step of all these. An error ends those that take part in it and no others.

@@ -308,6 +308,16 @@ impl Array {
         )
     }
 
+    /// This array with `values` added at `indices` along an axis; at one place as often as it is named.
+    #[track_caller]
+    pub fn scatter_add_axis(&self, indices: &Array, values: &Array, axis: i32) -> Result<Array> {
+        op!(
+            "scatter_add_axis",
+            [self, indices, values],
+            mlx_scatter_add_axis(self.raw(), indices.raw(), values.raw(), axis)
+        )
+    }
+
     /// Arrays of one shape joined along a new axis.
     #[track_caller]
     pub fn stack(arrays: &[&Array], axis: i32) -> Result<Array> {

@@ -4,6 +4,7 @@
 //! Invariants: nothing here knows arrays or does I/O but through the reader given to [`Text::open`]; a string that a
 //! user supplied never becomes a control token.
 
+mod breakers;
 mod chat;
 mod control;
 mod detokenizer;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub use breakers::DRY_SEQUENCE_BREAKERS;
 pub use detokenizer::Detokenizer;
 pub use stop::{Piece, StopStrings};
 pub use tokenizer::Tokenizer;
