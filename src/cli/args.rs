@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bench_args::Bench;
+use super::form::FormArgs;
 use super::sampling::Sampling;
 use super::{exit, size};
 use crate::checkpoint::Source;
@@ -88,6 +89,9 @@ pub struct Run {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub answer: Answer,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub form: FormArgs,
 }
 
 /// Arguments of `chat`.

@@ -1,4 +1,5 @@
-//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning.
+//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning,
+//! and the forms that an answer can be held to.
 //!
 //! Invariants: nothing here knows arrays or does I/O but through the reader given to [`Text::open`]; a string that a
 //! user supplied never becomes a control token.
@@ -7,6 +8,7 @@ mod breakers;
 mod chat;
 mod control;
 mod detokenizer;
+pub mod guide;
 mod parsed;
 mod pycompat;
 mod pyfilters;
