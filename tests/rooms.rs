@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("server", &["engine", "text", "sample"]),
     ("builtin", &["checkpoint"]),
+    ("hub", &["checkpoint"]),
 ];
 /// Files that know no arrays although their room does.
 const WITHOUT_ARRAYS: &[(&str, &[&str])] = &[
