@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::hub_args::{Doctor, List, Pull, Rm, Show};
 use crate::checkpoint::Source;
 use crate::engine::WeightsMode;
 use crate::mlx::{Device, Dtype};
@@ -43,6 +44,21 @@ pub enum Command {
     /// Check a model's files: settings, names and shapes, and every number for NaN and infinity
     #[command(after_help = exit::TABLE)]
     Check(Check),
+    /// Fetch models from the hub, or list some that fit this machine
+    #[command(after_help = exit::TABLE)]
+    Pull(Pull),
+    /// List the models on this machine
+    #[command(after_help = exit::TABLE)]
+    List(List),
+    /// Say what a model on this machine is, and what memory it takes
+    #[command(after_help = exit::TABLE)]
+    Show(Show),
+    /// Remove models from this machine
+    #[command(after_help = exit::TABLE)]
+    Rm(Rm),
+    /// Look for what keeps models from being fetched, loaded or served here, and say what to do
+    #[command(after_help = exit::TABLE)]
+    Doctor(Doctor),
 }
 
 /// Arguments of `run`.
@@ -180,12 +196,13 @@ fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct Files {
-    /// A directory with config.json, *.safetensors and tokenizer.json, or `builtin:tiny`
+    /// A directory with config.json, *.safetensors and tokenizer.json; or ORG/NAME, ORG/NAME@REVISION or
+    /// a short name (see `pensieve pull`), fetched if it is not here; or `builtin:tiny`
     #[arg(
         long,
         env = "PENSIEVE_MODEL",
         default_value = "builtin:tiny",
-        value_name = "DIR"
+        value_name = "DIR|NAME"
     )]
     pub model: String,
     /// A directory with adapter_config.json and adapters.safetensors, as mlx-lm writes them: a

@@ -6,12 +6,19 @@ mod args;
 mod ask;
 mod chat;
 mod check;
+mod doctor;
 mod exit;
+mod fetching;
 mod fuse;
+mod hub_args;
+mod list;
 mod model;
 mod perplexity;
+mod pull;
+mod rm;
 mod run;
 mod serve;
+mod show;
 
 use std::process::ExitCode;
 
@@ -35,6 +42,11 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(args),
         Command::Fuse(args) => fuse::run(args),
         Command::Check(args) => check::run(args),
+        Command::Pull(args) => pull::run(args),
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Rm(args) => rm::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -140,7 +140,7 @@ impl Job<'_> {
                 chunks,
             } => {
                 let left = self.part(file, &partial, chunks)?;
-                self.board.returned(file, &[left]);
+                self.board.returned(file, left);
                 Ok(())
             }
             Task::Whole {
@@ -149,7 +149,7 @@ impl Job<'_> {
                 chunks,
             } => {
                 self.whole(file, &partial, &chunks)?;
-                self.board.returned(file, &[]);
+                self.board.returned(file, 0..0);
                 Ok(())
             }
             Task::Verify { file, partial } => self.verify(file, &partial),

@@ -29,6 +29,7 @@ pub mod remove;
 pub mod settings;
 pub mod snapshot;
 pub mod store;
+pub mod verify;
 pub mod watch;
 pub mod web;
 
