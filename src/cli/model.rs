@@ -6,10 +6,11 @@ use super::args::{Answer, Files, Load, Model};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::progress::Progress;
-use super::{Done, Failure, check};
+use super::{Done, Failure, check, fetching};
 use crate::builtin;
 use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
 use crate::engine::{Engine, Loading, Options};
+use crate::hub::{HubError, Name};
 use crate::sample::Params;
 use crate::text::Text;
 
@@ -117,10 +118,27 @@ pub fn find(args: &Files) -> Done<(Source, String)> {
         return Ok((source, format!("pensieve-{name}")));
     }
     let directory = args.directory();
+    if !directory.exists()
+        && let Ok(name) = Name::parse(&args.model)
+    {
+        let folder = fetching::folder(&name).map_err(|e| {
+            let either = match e {
+                HubError::NoRepository { .. }
+                | HubError::Network { .. }
+                | HubError::Offline { .. } => {
+                    format!(" (and there is no directory {} here)", args.model)
+                }
+                _ => String::new(),
+            };
+            Failure::Model(format!("{e}{either}"))
+        })?;
+        return Ok((Source::Directory(folder), name.to_string()));
+    }
     if !directory.is_dir() {
         return Err(Failure::Model(format!(
             "{} is not a directory; --model takes a directory with config.json, *.safetensors and \
-             tokenizer.json, or builtin:tiny",
+             tokenizer.json, a model's name such as ORG/NAME or one of those that `pensieve pull` \
+             lists, or builtin:tiny",
             directory.display()
         )));
     }
