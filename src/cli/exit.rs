@@ -1,7 +1,6 @@
 //! Exit codes, and the failures that lead to them.
 
 use std::fmt;
-use std::process::ExitCode;
 
 /// The table of exit codes, as `--help` shows it. clap itself uses 2 for a wrong command line.
 pub const TABLE: &str = "\
@@ -42,9 +41,9 @@ impl Failure {
     }
 
     /// Says what happened on standard error and gives the exit code.
-    pub fn report(&self) -> ExitCode {
+    pub fn report(&self) -> u8 {
         eprintln!("pensieve: {self}");
-        ExitCode::from(self.code())
+        self.code()
     }
 }
 
