@@ -23,7 +23,8 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     let mut ignored = Vec::new();
     let model = fields.required_string("model")?;
     model_is_served(&model, app)?;
-    let Some(max_tokens) = fields.integer("max_tokens", 1..=i64::MAX)? else {
+    // 0 only brings the prompt into the cache.
+    let Some(max_tokens) = fields.integer("max_tokens", 0..=i64::MAX)? else {
         return Err(fields.missing("max_tokens"));
     };
     let max_tokens = max_tokens as usize;
@@ -138,6 +139,7 @@ fn the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(), ApiErr
         metadata.string("user_id")?;
         ignored.extend(metadata.rest());
     }
+    fields.string("user_profile_id")?;
     let one_of = |words: &'static [&'static str]| {
         move |value: &Value| value.as_str().is_some_and(|word| words.contains(&word))
     };
@@ -251,10 +253,11 @@ fn thinking(
         ("disabled", _) => Thinking::Off,
         ("enabled", None) => return Err(thinking.missing("budget_tokens")),
         ("enabled", Some(budget)) => Thinking::On(Some(budget as usize)),
-        ("adaptive", _) => Thinking::On(None),
+        ("adaptive" | "between_tools", _) => Thinking::On(None),
         _ => {
-            let message =
-                format!("`thinking.type` is {kind:?}, expected one of enabled, disabled, adaptive");
+            let message = format!(
+                "`thinking.type` is {kind:?}, expected one of enabled, disabled, adaptive, between_tools"
+            );
             return Err(ApiError::field("thinking.type", message));
         }
     };
