@@ -1,8 +1,9 @@
 //! Pensieve: a local LLM server over MLX. `src/main.rs` is the command line; the rooms are below.
 //!
-//! Imports run one way: `mlx ← nn, cache, checkpoint ← models ← engine ← server ← cli`; `text`
-//! and `sample::Params` know no arrays. `tests/rooms.rs` holds that to be true.
+//! Imports run one way: `mlx ← nn, cache, checkpoint ← models ← engine ← server, bench ← cli`;
+//! `text` and `sample::Params` know no arrays. `tests/rooms.rs` holds that to be true.
 
+pub mod bench;
 pub mod builtin;
 pub mod cache;
 pub mod checkpoint;

@@ -300,3 +300,16 @@ fn a_broken_template_is_the_inputs_error() {
     ]);
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+#[test]
+fn a_model_over_the_memory_budget_is_refused_with_the_numbers() {
+    let output = common::run(&["run", "--memory", "2MB", "--device", "cpu", "Hello"]);
+    assert_eq!(output.status.code(), Some(3));
+    let text = common::stderr(&output);
+    assert!(
+        text.contains("2000 kB") && text.contains("--memory"),
+        "{text}"
+    );
+    let output = common::run(&["run", "--memory", "lots", "Hello"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -21,13 +21,19 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["mlx", "cache", "checkpoint", "models", "sample"],
     ),
     ("server", &["engine", "text", "sample"]),
+    ("bench", &["checkpoint", "engine", "text", "sample"]),
     ("builtin", &["checkpoint"]),
 ];
 /// Files that know no arrays although their room does.
 const WITHOUT_ARRAYS: &[(&str, &[&str])] = &[
     ("src/sample/params.rs", &[]),
+    ("src/sample/dry.rs", &[]),
+    ("src/sample/guide.rs", &[]),
+    ("src/sample/host.rs", &[]),
+    ("src/sample/workers.rs", &[]),
     ("src/engine/request.rs", &["sample"]),
     ("src/engine/handle.rs", &["sample"]),
+    ("src/engine/watch.rs", &[]),
     ("src/engine/schedule.rs", &["sample"]),
 ];
 const ANYTHING: &[&str] = &["src/lib.rs", "src/main.rs", "src/cli"];

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::exit;
+use super::bench_args::Bench;
+use super::{exit, size};
 use crate::checkpoint::Source;
-use crate::engine::WeightsMode;
+use crate::engine::{MemoryLimit, WeightsMode};
 use crate::mlx::{Device, Dtype};
+use crate::text::{reasoning, tools};
 
 /// Runs language models in MLX format on this machine: one answer, a dialogue, or an HTTP server.
 #[derive(Debug, Parser)]
@@ -59,6 +62,9 @@ pub enum Command {
     /// Check a model's files: settings, names and shapes, and every number for NaN and infinity
     #[command(after_help = exit::TABLE)]
     Check(Check),
+    /// Measure speed, or make a model with random weights to measure with
+    #[command(after_help = exit::TABLE)]
+    Bench(Box<Bench>),
 }
 
 /// Arguments of `run`.
@@ -91,6 +97,9 @@ pub struct Chat {
     pub verbose: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub reuse: Reuse,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub model: Model,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -112,9 +121,20 @@ pub struct Serve {
     /// Requests that may wait beside the running ones; further ones get 503
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub queue: usize,
-    /// Requests that run at a time
-    #[arg(long, default_value_t = 4, value_name = "N")]
-    pub max_running: usize,
+    /// Requests that run at a time [default: 32 on a GPU, 8 on a CPU]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub max_running: Option<usize>,
+    /// Tokens of an answer that memory is reserved for before its request runs; a longer answer goes
+    /// on as long as there is memory, and else ends with `length`
+    #[arg(long, default_value_t = 4096, value_name = "TOKENS")]
+    pub answer_reserve: usize,
+    /// Report a step that takes longer, and answer /health with 503 while it does; 0 never does
+    /// [default: 120 on a GPU, 600 on a CPU]
+    #[arg(long, value_name = "SECONDS")]
+    pub watchdog: Option<u64>,
+    /// End with code 70 when a step takes longer than --watchdog
+    #[arg(long)]
+    pub watchdog_exit: bool,
     /// A further name that requests may call the model by (may be repeated; `*` is any)
     #[arg(long, value_name = "NAME")]
     pub model_alias: Vec<String>,
@@ -191,9 +211,36 @@ pub struct Serve {
     /// Seconds that running requests get to finish after SIGINT or SIGTERM
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub drain: u64,
+    /// Leave out of system messages what this regular expression matches, or its groups if it has any,
+    /// so that text that changes with each request does not keep its prompt from being reused (may
+    /// be repeated). Known such lines are left out anyway: see docs/prefix-cache.md
+    #[arg(long, value_name = "REGEX")]
+    pub volatile: Vec<String>,
+    /// Give system messages to the model as they are
+    #[arg(long, conflicts_with = "volatile")]
+    pub keep_volatile: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub reuse: Reuse,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub notations: Notations,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: Model,
+}
+
+/// How answers are read; found in the model's files if not given.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Answers")]
+pub struct Notations {
+    /// The notation of tool calls in the model's text
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(tools::FORMATS.iter().map(|known| known.name)))]
+    pub tool_call_parser: Option<String>,
+    /// The marks of reasoning in the model's text; `none` leaves it in the text
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(
+        reasoning::MARKS.iter().map(|known| known.name).chain(["none"])))]
+    pub reasoning_parser: Option<String>,
 }
 
 /// Arguments of `perplexity`.
@@ -249,7 +296,7 @@ pub struct Check {
 }
 
 /// Reads a count of `LEAST` or more.
-fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
+pub(super) fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n >= LEAST => Ok(n),
         _ => Err(format!("expected a whole number, {LEAST} or more")),
@@ -291,6 +338,10 @@ pub struct Load {
     /// infinity
     #[arg(long)]
     pub check: bool,
+    /// How much memory all may take, weights and everything else: a size such as 12GB or 8GiB, or a
+    /// share of what the device has, such as 75%
+    #[arg(long, value_name = "SIZE|PERCENT", value_parser = size::memory)]
+    pub memory: Option<MemoryLimit>,
 }
 
 /// Which model, and how it is loaded and run.
@@ -306,6 +357,23 @@ pub struct Model {
     /// Tokens that are computed in one go, of prompts and answers together
     #[arg(long, default_value_t = 512, value_name = "TOKENS")]
     pub prefill_step_size: usize,
+    /// Do not run anything before the first request comes, which then waits for kernels to be compiled
+    #[arg(long)]
+    pub no_warm_up: bool,
+    /// Have the system keep the weights in memory, them and nothing else (macOS 15 and later)
+    #[arg(long)]
+    pub wire_weights: bool,
+}
+
+/// What is kept of earlier requests.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct Reuse {
+    /// Memory for what earlier prompts and answers left, so that those that begin alike need not be
+    /// computed again: bytes, or a number with K, M, G; 0 keeps nothing [default: a quarter of the
+    /// memory that is left beside the weights]
+    #[arg(long, value_name = "SIZE", value_parser = size::or_none)]
+    pub prefix_cache: Option<usize>,
 }
 
 /// How an answer is generated.

@@ -1,6 +1,6 @@
 //! One question to the engine: from messages to text, with the measurements.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
@@ -10,7 +10,8 @@ use super::model::Opened;
 use super::{Done, Failure};
 use crate::engine::{Event, FinishReason, Request, Stats};
 use crate::sample::Params;
-use crate::text::{Chat, TextStream};
+use crate::text::tools::Output;
+use crate::text::{AnswerParser, Chat, TextStream};
 
 /// What an answer cost and how it ended.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Asked {
     /// The engine's events.
     pub events: Receiver<Event>,
     stream: TextStream,
+    /// Tells reasoning from the answer, in a dialogue.
+    parser: Option<AnswerParser>,
     /// Tokens received.
     n_tokens: usize,
     prompt_tokens: usize,
@@ -34,9 +37,40 @@ pub struct Asked {
 /// What came of one event.
 pub enum Heard {
     /// More text, perhaps empty.
-    Text(String),
+    Text(Said),
     /// The last text, and the end.
-    End(String, Outcome),
+    End(Said, Outcome),
+}
+
+/// What a model said, to itself and to others.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// What it said to itself.
+    pub reasoning: String,
+    /// Its answer.
+    pub text: String,
+}
+
+impl Said {
+    /// Writes the answer to standard output, what the model said to itself to standard error.
+    pub fn print(&self) -> Done {
+        if !self.reasoning.is_empty() {
+            let mut err = io::stderr().lock();
+            let (dim, plain) = match err.is_terminal() {
+                true => ("\x1b[2m", "\x1b[0m"),
+                false => ("", ""),
+            };
+            // Losing it is no reason to lose the answer.
+            let _ = write!(err, "{dim}{}{plain}", self.reasoning).and_then(|()| err.flush());
+        }
+        print(&self.text)
+    }
+
+    /// Puts `more` behind it.
+    pub fn push(&mut self, more: &Said) {
+        self.reasoning.push_str(&more.reasoning);
+        self.text.push_str(&more.text);
+    }
 }
 
 /// The prompt's tokens for a dialogue.
@@ -64,15 +98,21 @@ fn template_variables(args: &Answer) -> Done<Map<String, Value>> {
 }
 
 impl Asked {
-    /// Submits a prompt; `stream` turns the answer's ids into text.
+    /// Submits a prompt; `stream` turns the answer's ids into text, which is taken apart if it is
+    /// the model's side of a `dialogue`.
     pub fn new(
         opened: &Opened,
         args: &Answer,
-        stream: TextStream,
+        mut stream: TextStream,
         params: Params,
         prompt: Vec<u32>,
+        dialogue: bool,
     ) -> Done<Self> {
         let prompt_tokens = prompt.len();
+        let parser = dialogue.then(|| opened.text.answer_parser(&prompt, None));
+        if let Some(parser) = &parser {
+            stream.show(parser.shown());
+        }
         let request = Request {
             prompt,
             params,
@@ -86,6 +126,7 @@ impl Asked {
         Ok(Self {
             events: events.map_err(|e| Failure::Input(e.to_string()))?,
             stream,
+            parser,
             n_tokens: 0,
             prompt_tokens,
         })
@@ -94,13 +135,14 @@ impl Asked {
     /// Turns an event into text; `None` is a channel that closed before the end.
     pub fn hear(&mut self, event: Option<Event>) -> Done<Heard> {
         match event {
-            Some(Event::Started(_) | Event::Prompt(_)) => Ok(Heard::Text(String::new())),
+            Some(Event::Started(_) | Event::Prompt(_)) => Ok(Heard::Text(Said::default())),
             Some(Event::Token { id, .. }) => {
                 self.n_tokens += 1;
                 let piece = self.stream.push(id);
+                let said = self.said(piece.text, piece.stopped);
                 match piece.stopped {
-                    false => Ok(Heard::Text(piece.text)),
-                    true => Ok(Heard::End(piece.text, self.cut_short("stop"))),
+                    false => Ok(Heard::Text(said)),
+                    true => Ok(Heard::End(said, self.cut_short("stop"))),
                 }
             }
             Some(Event::Finished { reason, stats }) => {
@@ -108,13 +150,36 @@ impl Asked {
                     FinishReason::Stop => "stop",
                     FinishReason::Length => "length",
                 };
-                Ok(Heard::End(self.stream.finish(), Outcome { reason, stats }))
+                let text = self.stream.finish();
+                let said = self.said(text, true);
+                Ok(Heard::End(said, Outcome { reason, stats }))
             }
             Some(Event::Failed(message)) => Err(Failure::Work(message)),
             None => Err(Failure::Engine(
                 "the engine ended before the answer did".into(),
             )),
         }
+    }
+
+    fn said(&mut self, text: String, last: bool) -> Said {
+        let mut said = Said::default();
+        let Some(parser) = &mut self.parser else {
+            said.text = text;
+            return said;
+        };
+        let mut parts = parser.push(&text);
+        if last {
+            parts.extend(parser.finish());
+        }
+        for part in parts {
+            match part {
+                Output::Text(text) => said.text.push_str(&text),
+                Output::Reasoning(text) => said.reasoning.push_str(&text),
+                // What is printed stays, and calls are not looked for.
+                _ => {}
+            }
+        }
+        said
     }
 
     /// The outcome of an answer that the engine did not end itself.

@@ -4,7 +4,7 @@ use rustyline::error::ReadlineError;
 use serde_json::{Value, json};
 
 use super::args::Chat;
-use super::ask::{Asked, Heard, Outcome, encode_chat, print};
+use super::ask::{Asked, Heard, Outcome, Said, encode_chat, print};
 use super::model::{self, Opened};
 use super::{Done, Failure};
 
@@ -16,7 +16,10 @@ const HELP: &str = "\
 
 /// Runs the subcommand.
 pub fn run(args: Chat) -> Done {
-    let opened = model::open(&args.model, None, 1, 1)?;
+    let mut opened = model::open(&args.model, |options| {
+        (options.queue_limit, options.max_running) = (1, 1);
+        options.prefix_cache = args.reuse.prefix_cache;
+    })?;
     if !opened.text.has_template() {
         return Err(Failure::Model(
             "this model has no chat template, so it cannot hold a dialogue; use `pensieve run`"
@@ -29,7 +32,7 @@ pub fn run(args: Chat) -> Done {
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
     let mut editor = rustyline::DefaultEditor::new()
         .map_err(|e| Failure::Work(format!("cannot use the terminal: {e}")))?;
-    let facts = opened.engine.handle.facts();
+    let facts = opened.engine.handle.facts().clone();
     eprintln!("{} is ready; /help lists the commands", facts.id);
     let mut messages: Vec<Value> = Vec::new();
     loop {
@@ -72,7 +75,7 @@ pub fn run(args: Chat) -> Done {
                 messages.pop();
                 eprintln!("pensieve: {message} (/clear starts anew)");
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(opened.why(failure)),
         }
     }
 }
@@ -82,24 +85,24 @@ async fn answer(opened: &Opened, args: &Chat, messages: &[Value]) -> Done<(Strin
     let params = model::params(&args.answer, &opened.engine.generation)?;
     let prompt = encode_chat(opened, &args.answer, messages)?;
     let stream = opened.text.stream(args.answer.stop.clone());
-    let mut asked = Asked::new(opened, &args.answer, stream, params, prompt)?;
-    let mut answer = String::new();
+    let mut asked = Asked::new(opened, &args.answer, stream, params, prompt, true)?;
+    let mut answer = Said::default();
     loop {
         let event = tokio::select! {
             event = asked.events.recv() => event,
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.map_err(|e| Failure::Work(format!("cannot wait for Ctrl-C: {e}")))?;
-                return Ok((answer, asked.cut_short("cancelled")));
+                return Ok((answer.text, asked.cut_short("cancelled")));
             }
         };
-        let (text, end) = match asked.hear(event)? {
-            Heard::Text(text) => (text, None),
-            Heard::End(text, outcome) => (text, Some(outcome)),
+        let (said, end) = match asked.hear(event)? {
+            Heard::Text(said) => (said, None),
+            Heard::End(said, outcome) => (said, Some(outcome)),
         };
-        print(&text)?;
-        answer.push_str(&text);
+        said.print()?;
+        answer.push(&said);
         if let Some(outcome) = end {
-            return Ok((answer, outcome));
+            return Ok((answer.text, outcome));
         }
     }
 }

@@ -30,7 +30,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn code(&self) -> u8 {
+    /// The process's exit code.
+    pub fn code(&self) -> u8 {
         match self {
             Failure::Work(_) => 1,
             Failure::Usage(_) => 2,

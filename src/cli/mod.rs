@@ -4,6 +4,8 @@
 
 mod args;
 mod ask;
+mod bench;
+mod bench_args;
 mod chat;
 mod check;
 mod config;
@@ -11,8 +13,10 @@ mod exit;
 mod fuse;
 mod model;
 mod perplexity;
+mod progress;
 mod run;
 mod serve;
+mod size;
 
 use std::process::ExitCode;
 
@@ -40,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(args),
         Command::Fuse(args) => fuse::run(args),
         Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use super::args::{Answer, Files, Load, Model};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Answer, Files, Load, Model};
+use super::progress::Progress;
 use super::{Done, Failure, check};
 use crate::builtin;
 use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
-use crate::engine::{Engine, Options};
+use crate::engine::{Engine, Loading, Options};
 use crate::sample::Params;
 use crate::text::Text;
 
@@ -20,14 +21,19 @@ pub struct Opened {
     pub text: Text,
 }
 
-/// Finds and loads the model, with a progress bar on a terminal. `queue_limit` and `max_running`
-/// are those of [`Options`]; `name` is what it is served under.
-pub fn open(
-    args: &Model,
-    name: Option<String>,
-    queue_limit: usize,
-    max_running: usize,
-) -> Done<Opened> {
+impl Opened {
+    /// Why an answer failed: the engine's own end, if it has ended.
+    pub fn why(&mut self, failure: Failure) -> Failure {
+        match self.engine.stop() {
+            Ok(()) => failure,
+            Err(e) => Failure::Engine(format!("the engine ended unexpectedly: {e}")),
+        }
+    }
+}
+
+/// Finds and loads the model, with a progress bar on a terminal. `change` sets what the subcommand has
+/// its own ways of.
+pub fn open(args: &Model, change: impl FnOnce(&mut Options)) -> Done<Opened> {
     let (source, own_name) = find(&args.load.files)?;
     let text = open_text(&source)?;
     check::before_loading(&source, &args.load)?;
@@ -36,18 +42,21 @@ pub fn open(
             "--prefill-step-size must be at least 1".into(),
         ));
     }
-    let options = Options {
-        id: name.unwrap_or(own_name),
+    let mut options = Options {
+        id: own_name,
         eos_ids: text.tokenizer().eos_token_id().into_iter().collect(),
         prefill_chunk: args.prefill_step_size,
         context_length: args.context_length,
-        queue_limit,
-        max_running,
+        warm_up: !args.no_warm_up,
+        wire_weights: args.wire_weights,
         ..options(&args.load)
     };
-    let engine = loading(&source, |report| {
-        Engine::start(source.clone(), options, report)
-    })?;
+    change(&mut options);
+    let progress = Progress::new();
+    let shown = progress.clone();
+    let started = Engine::start_showing(source.clone(), options, move |phase| shown.show(phase));
+    progress.end();
+    let engine = started.map_err(|e| cannot_load(&source, e))?;
     check_vocabulary(&engine, &text)?;
     if engine.handle.facts().text_only {
         let id = &engine.handle.facts().id;
@@ -68,6 +77,7 @@ pub fn options(args: &Load) -> Options {
         device: args.device.device(),
         weights: args.weights.mode(),
         adapters: args.files.adapters(),
+        memory: args.memory.unwrap_or_default(),
         ..Options::default()
     }
 }
@@ -78,17 +88,20 @@ pub fn loading<T>(
     source: &Source,
     load: impl FnOnce(Box<dyn Fn(u64, u64) + Send>) -> LoadResult<T>,
 ) -> Done<T> {
-    let bar = progress_bar();
-    let shown = bar.clone();
+    let progress = Progress::new();
+    let shown = progress.clone();
     let loaded = load(Box::new(move |done, total| {
-        shown.set_length(total);
-        shown.set_position(done);
+        shown.show(Loading::Weights(done, total));
     }));
-    bar.finish_and_clear();
-    loaded.map_err(|e| match e {
+    progress.end();
+    loaded.map_err(|e| cannot_load(source, e))
+}
+
+fn cannot_load(source: &Source, error: LoadError) -> Failure {
+    match error {
         LoadError::Checkpoint(e @ CheckpointError::Write { .. }) => Failure::Work(e.to_string()),
         e => Failure::Model(format!("cannot load {}: {e}", source.label())),
-    })
+    }
 }
 
 /// The place of the model's files, and its name.
@@ -140,10 +153,11 @@ fn check_vocabulary(engine: &Engine, text: &Text) -> Done {
     Ok(())
 }
 
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-    );
+/// A bar that counts bytes, on a terminal.
+pub fn bytes_bar(doing: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!(
+        "{doing} {{bar:30}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{eta}}"
+    ));
     let bar = ProgressBar::new(0);
     match style {
         Ok(style) => bar.with_style(style),

@@ -5,14 +5,18 @@ use std::io::{IsTerminal, Read};
 use serde_json::json;
 
 use super::args::Run;
-use super::ask::{Asked, Heard, encode_chat, print};
+use super::ask::{Asked, Heard, Said, encode_chat, print};
 use super::model::{self, Opened};
 use super::{Done, Failure};
 
 /// Runs the subcommand.
 pub fn run(args: Run) -> Done {
     let prompt = prompt(args.prompt.as_deref())?;
-    let opened = model::open(&args.model, None, 1, 1)?;
+    let mut opened = model::open(&args.model, |options| {
+        (options.queue_limit, options.max_running) = (1, 1);
+        // There is one request, which compiles just what it needs.
+        options.warm_up = false;
+    })?;
     let params = model::params(&args.answer, &opened.engine.generation)?;
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
     let stop = args.answer.stop.clone();
@@ -26,17 +30,19 @@ pub fn run(args: Run) -> Done {
         (tokens, opened.text.stream(stop))
     };
     let seed = params.seed;
-    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens)?;
-    let mut answer = String::new();
+    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens, !as_it_is)?;
+    let mut answer = Said::default();
     let outcome = loop {
         let event = asked.events.blocking_recv();
-        let (text, end) = match asked.hear(event)? {
-            Heard::Text(text) => (text, None),
-            Heard::End(text, outcome) => (text, Some(outcome)),
+        let heard = asked.hear(event).map_err(|failure| opened.why(failure));
+        let (said, end) = match heard? {
+            Heard::Text(said) => (said, None),
+            Heard::End(said, outcome) => (said, Some(outcome)),
         };
         match args.json {
-            true => answer.push_str(&text),
-            false => print(&text)?,
+            true => answer.push(&said),
+            false if args.quiet => print(&said.text)?,
+            false => said.print()?,
         }
         if let Some(outcome) = end {
             break outcome;
@@ -46,7 +52,8 @@ pub fn run(args: Run) -> Done {
     if args.json {
         let stats = &outcome.stats;
         let object = json!({
-            "text": answer,
+            "text": answer.text,
+            "reasoning": answer.reasoning,
             "finish_reason": outcome.reason,
             "model": facts.id,
             "seed": seed,

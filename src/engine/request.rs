@@ -61,7 +61,7 @@ pub struct Stats {
     pub prefill: f64,
     /// From the first token to the last.
     pub decode: f64,
-    /// The most memory MLX has held so far, in bytes.
+    /// The most memory MLX has held since the model was loaded, in bytes.
     pub peak_memory: usize,
 }
 

@@ -1,12 +1,14 @@
 //! From one request's engine events to the parts of an answer that every dialect shares: text
-//! with log-probabilities, tool calls, and how it ended.
+//! with log-probabilities, reasoning, tool calls, and how it ended.
 //!
 //! Invariant: each token's log-probability is handed on with or before the text that the token
 //! completes. Tokens whose text a stop string cut away are dropped with it.
 
+use serde_json::Value;
+
 use crate::engine::{Event, FinishReason, Stats, TokenLogprob};
-use crate::text::tool_calls::{ToolCallParser, ToolPiece};
-use crate::text::{Text, TextStream, Tokenizer};
+use crate::text::tools::Output;
+use crate::text::{AnswerParser, Text, TextStream, Tokenizer};
 
 /// Bytes that a token adds to an answer's text: none if it is a special one.
 pub fn visible(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
@@ -78,13 +80,19 @@ pub enum Part {
     },
     /// A piece of what the model thinks before it answers.
     Reasoning(String),
+    /// All text so far was reasoning: the model closed what it had not opened.
+    TextWasReasoning,
     /// A call of a tool begins; its arguments follow.
     Call {
         /// The function's name.
         name: String,
+        /// The model's own identifier of the call, if its notation has one.
+        id: Option<String>,
     },
     /// A piece of the arguments' JSON text of the last call.
     Arguments(String),
+    /// The last call is none after all: what it was made of follows as text.
+    CallAborted,
     /// The answer is complete; nothing follows.
     End {
         /// Why it ended.
@@ -98,30 +106,29 @@ pub enum Part {
     Failed(String),
 }
 
-/// What becomes of the calls in an answer's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an answer's text is read.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Calls {
-    /// The text is handed on as it is.
+    /// It is handed on as it is.
     Ignored,
-    /// Calls are parsed out of it, any number.
-    Many,
-    /// The first call ends the answer.
-    One,
-}
-
-struct Tools {
-    parser: ToolCallParser,
-    one: bool,
-    called: bool,
-    /// White space that is dropped if a call follows it.
-    space: String,
+    /// It is the model's side of a dialogue: reasoning is parsed out of it, and calls if there are
+    /// tools.
+    Parsed {
+        /// The tools on offer, a list as in OpenAI's chat API.
+        tools: Option<Value>,
+        /// Whether the first call ends the answer.
+        one: bool,
+    },
 }
 
 /// An answer in the making.
 pub struct Answer {
     text: Text,
     stream: TextStream,
-    tools: Option<Tools>,
+    parser: Option<AnswerParser>,
+    /// The first call ends the answer.
+    one: bool,
+    called: bool,
     usage: Usage,
     held: Vec<TokenLogprob>,
     text_bytes: usize,
@@ -130,19 +137,30 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer to a prompt of `prompt_tokens`, whose ids become text through `stream`.
-    pub fn new(text: &Text, stream: TextStream, calls: Calls, prompt_tokens: usize) -> Self {
+    /// An answer to `prompt`, of which `cost` tokens count, whose ids become text through `stream`.
+    pub fn new(
+        text: &Text,
+        mut stream: TextStream,
+        calls: &Calls,
+        prompt: &[u32],
+        cost: usize,
+    ) -> Self {
+        let (parser, one) = match calls {
+            Calls::Ignored => (None, false),
+            Calls::Parsed { tools, one } => {
+                let parser = text.answer_parser(prompt, tools.as_ref());
+                stream.show(parser.shown());
+                (Some(parser), *one)
+            }
+        };
         Self {
             text: text.clone(),
             stream,
-            tools: (calls != Calls::Ignored).then(|| Tools {
-                parser: ToolCallParser::new(),
-                one: calls == Calls::One,
-                called: false,
-                space: String::new(),
-            }),
+            parser,
+            one,
+            called: false,
             usage: Usage {
-                prompt: prompt_tokens,
+                prompt: cost,
                 ..Usage::default()
             },
             held: Vec::new(),
@@ -191,6 +209,8 @@ impl Answer {
         self.usage.completion += 1;
         self.held.extend(logprob);
         let piece = self.stream.push(id);
+        let reasons = self.parser.as_ref().is_some_and(AnswerParser::in_reasoning);
+        self.usage.reasoning += usize::from(reasons);
         self.text_bytes += piece.text.len();
         if piece.text.is_empty() && !piece.stopped {
             return;
@@ -201,7 +221,11 @@ impl Answer {
             if piece.stopped && self.token_bytes >= self.text_bytes {
                 break;
             }
-            self.token_bytes += visible(self.text.tokenizer(), token.id).len();
+            let tokenizer = self.text.tokenizer();
+            self.token_bytes += match self.stream.shows(token.id) {
+                true => tokenizer.token_bytes(token.id).len(),
+                false => visible(tokenizer, token.id).len(),
+            };
             kept += 1;
         }
         tokens.truncate(kept);
@@ -213,70 +237,69 @@ impl Answer {
         }
     }
 
-    fn emit(&mut self, text: String, tokens: Vec<TokenLogprob>, out: &mut impl FnMut(Part)) {
-        let Some(tools) = &mut self.tools else {
-            if !text.is_empty() || !tokens.is_empty() {
-                out(Part::Text { text, tokens });
-            }
-            return;
+    fn emit(&mut self, text: String, mut tokens: Vec<TokenLogprob>, out: &mut impl FnMut(Part)) {
+        let parts = match &mut self.parser {
+            Some(parser) => parser.push(&text),
+            None => vec![Output::Text(text)],
         };
-        if !tokens.is_empty() {
+        let begins = matches!(parts.first(), Some(Output::Text(text)) if !text.is_empty());
+        if !begins && !tokens.is_empty() {
+            let tokens = std::mem::take(&mut tokens);
             let text = String::new();
             out(Part::Text { text, tokens });
         }
-        let pieces = tools.parser.push(&text);
-        self.pieces(pieces, out);
+        self.parts(parts, tokens, out);
     }
 
-    fn pieces(&mut self, pieces: Vec<ToolPiece>, out: &mut impl FnMut(Part)) {
-        for piece in pieces {
-            let Some(tools) = self.tools.as_mut().filter(|_| !self.ended) else {
-                return;
-            };
-            match piece {
-                ToolPiece::Text(more) => {
-                    let mut text = std::mem::take(&mut tools.space) + &more;
-                    tools.space = text.split_off(text.trim_end().len());
-                    if !text.is_empty() {
-                        let tokens = Vec::new();
-                        out(Part::Text { text, tokens });
-                    }
+    /// Hands on parts, with `tokens` in the first text.
+    fn parts(
+        &mut self,
+        parts: Vec<Output>,
+        mut tokens: Vec<TokenLogprob>,
+        out: &mut impl FnMut(Part),
+    ) {
+        for part in parts {
+            match part {
+                Output::Text(text) if text.is_empty() => {}
+                Output::Text(text) => {
+                    let tokens = std::mem::take(&mut tokens);
+                    out(Part::Text { text, tokens });
                 }
-                ToolPiece::Call { name, arguments } => {
-                    tools.space.clear();
-                    tools.called = true;
-                    let one = tools.one;
-                    out(Part::Call { name });
-                    out(Part::Arguments(arguments.to_string()));
-                    if one {
-                        self.end(End::Stop, None, out);
+                Output::Reasoning(text) => out(Part::Reasoning(text)),
+                Output::TextWasReasoning => out(Part::TextWasReasoning),
+                Output::CallStart { name, id, .. } => out(Part::Call { name, id }),
+                Output::Arguments(text) => out(Part::Arguments(text)),
+                Output::CallAbort => out(Part::CallAborted),
+                Output::CallEnd => {
+                    self.called = true;
+                    if self.one {
+                        return self.close(End::ToolCalls, None, out);
                     }
                 }
             }
         }
     }
 
-    fn end(&mut self, mut end: End, stats: Option<Stats>, out: &mut impl FnMut(Part)) {
-        if let Some(tools) = &mut self.tools
-            && !(tools.one && tools.called)
-        {
-            let pieces = tools.parser.finish();
-            self.pieces(pieces, out);
+    fn end(&mut self, end: End, stats: Option<Stats>, out: &mut impl FnMut(Part)) {
+        if self.ended {
+            return;
+        }
+        if let Some(parser) = &mut self.parser {
+            let parts = parser.finish();
+            self.parts(parts, Vec::new(), out);
         }
         if self.ended {
             return;
         }
+        let end = match end {
+            End::Stop | End::StopString(_) if self.called => End::ToolCalls,
+            end => end,
+        };
+        self.close(end, stats, out);
+    }
+
+    fn close(&mut self, end: End, stats: Option<Stats>, out: &mut impl FnMut(Part)) {
         self.ended = true;
-        if let Some(tools) = &mut self.tools {
-            if !tools.called && !tools.space.is_empty() {
-                let text = std::mem::take(&mut tools.space);
-                let tokens = Vec::new();
-                out(Part::Text { text, tokens });
-            }
-            if tools.called && end != End::Length {
-                end = End::ToolCalls;
-            }
-        }
         let usage = self.usage;
         out(Part::End { end, usage, stats });
     }

@@ -41,7 +41,7 @@ pub struct Ask {
     pub prompt_logprobs: bool,
     /// The form that each answer must have.
     pub form: Option<Form>,
-    /// What becomes of tool calls in the text.
+    /// How the answers' text is read.
     pub calls: Calls,
 }
 
@@ -104,7 +104,7 @@ impl Ask {
                     index: jobs.len(),
                     param: prompt.param.clone(),
                     request,
-                    answer: Answer::new(&app.text, stream, self.calls, cost),
+                    answer: Answer::new(&app.text, stream, &self.calls, &prompt.ids, cost),
                 });
             }
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::App;
 use super::answer::Calls;
 use super::ask::Prompt;
+use super::constraint::{Constraint, Wanted};
 use super::error::ApiError;
 use super::fields::Fields;
 use crate::sample::Form;
@@ -69,12 +70,12 @@ impl Dialogue {
         !self.tools.is_empty() && self.choice != Choice::None
     }
 
-    /// What becomes of calls in the answer.
+    /// How the answer is read.
     pub fn calls(&self) -> Calls {
-        match (self.offers_tools(), self.parallel) {
-            (false, _) => Calls::Ignored,
-            (true, true) => Calls::Many,
-            (true, false) => Calls::One,
+        let offered = self.offers_tools();
+        Calls::Parsed {
+            tools: offered.then(|| Value::Array(self.tools.clone())),
+            one: !self.parallel,
         }
     }
 
@@ -108,16 +109,24 @@ impl Dialogue {
     /// The form that makes sure of the calls that are asked for.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn calls_form(&self) -> Result<Option<Form>, ApiError> {
-        match &self.choice {
-            Choice::None | Choice::Auto => Ok(None),
-            Choice::Required | Choice::Named(_) => Err(ApiError::field(
-                "tool_choice",
-                "`tool_choice` asks for a call, which cannot be made sure of yet; use \"auto\"",
-            )
-            .code("unsupported_value")),
-        }
+    /// If answers cannot be held to a form, or not to these tools' schemas.
+    pub fn calls_form(&self, app: &App, prompt: &Prompt) -> Result<Option<Form>, ApiError> {
+        let named = match &self.choice {
+            Choice::None | Choice::Auto => return Ok(None),
+            Choice::Required => None,
+            Choice::Named(name) => Some(name.as_str()),
+        };
+        let tools = self.tools.iter();
+        let tools = tools.filter(|tool| {
+            named.is_none_or(|name| tool["function"]["name"].as_str() == Some(name))
+        });
+        let tools: Value = tools.cloned().collect();
+        let grammar = app.text.calls_grammar(&prompt.ids, &tools, self.parallel);
+        let wanted = Wanted {
+            constraint: Constraint::Lark(grammar),
+            param: "tool_choice".into(),
+        };
+        wanted.compile(app).map(Some)
     }
 
     /// The prompt's text.
@@ -150,6 +159,9 @@ impl Dialogue {
         }
         let mut messages = self.messages.clone();
         name_results(&mut messages);
+        if !self.continues {
+            app.text.settle_reasoning(&mut messages);
+        }
         let tools = self.offers_tools();
         Ok(Chat {
             messages,

@@ -1,8 +1,10 @@
 //! Ids to text, one token at a time.
 //!
-//! Invariants: the pieces and what `finish` returns, put together, equal `decode` of all ids without special tokens; a
-//! piece never ends inside a character. A decoder looks at its first token in its own way (it may drop a leading
+//! Invariants: the pieces and what `finish` returns, put together, equal `decode` of all ids without special tokens, but
+//! for those that are to be shown, whose spelling stands where they do; a piece never ends inside a character. A decoder looks at its first token in its own way (it may drop a leading
 //! space), so each step decodes a short window: tokens already shown, for context, and the new ones.
+
+use std::collections::HashSet;
 
 use super::tokenizer::{Spelling, Tokenizer};
 
@@ -19,6 +21,8 @@ pub struct Detokenizer {
     shown: String,
     /// The window's first `read` tokens are behind a boundary at which all text was given out.
     read: usize,
+    /// Control tokens that show as text.
+    shown_tokens: HashSet<u32>,
 }
 
 impl Detokenizer {
@@ -29,7 +33,18 @@ impl Detokenizer {
             window: Vec::new(),
             shown: String::new(),
             read: 0,
+            shown_tokens: HashSet::new(),
         }
+    }
+
+    /// Shows these control tokens as text.
+    pub fn show(&mut self, tokens: &HashSet<u32>) {
+        self.shown_tokens.extend(tokens);
+    }
+
+    /// Whether the token is a control token that shows as text.
+    pub fn shows(&self, id: u32) -> bool {
+        self.shown_tokens.contains(&id)
     }
 
     /// A detokenizer that goes on where `prompt` ends, so that a decoder which drops a space at the
@@ -48,6 +63,9 @@ impl Detokenizer {
         let Some(token) = self.tokenizer.token(id) else {
             return String::new();
         };
+        if self.shows(id) {
+            return self.settle() + &token;
+        }
         if self.tokenizer.is_special_spelling(&token) {
             return String::new();
         }
@@ -81,6 +99,30 @@ impl Detokenizer {
 
     /// What was held back; the stream is at its end.
     pub fn finish(&mut self) -> String {
+        let (_, rest) = self.rest();
+        self.window.clear();
+        self.shown.clear();
+        self.read = 0;
+        rest
+    }
+
+    /// What was held back, because something follows that is no part of the window.
+    fn settle(&mut self) -> String {
+        let (full, rest) = self.rest();
+        // Only whole text can be context of what follows.
+        match full.ends_with('\u{FFFD}') {
+            true => {
+                self.window.clear();
+                self.shown.clear();
+            }
+            false => self.shown = full,
+        }
+        self.read = self.window.len();
+        rest
+    }
+
+    /// The window's text, and what of it was not given out.
+    fn rest(&self) -> (String, String) {
         let full = self.tokenizer.decode(&self.window, true);
         let same = full
             .char_indices()
@@ -88,10 +130,7 @@ impl Detokenizer {
             .find(|((_, a), b)| a != b);
         let from = same.map_or(self.shown.len(), |((at, _), _)| at);
         let rest = full.get(from..).unwrap_or_default().to_owned();
-        self.window.clear();
-        self.shown.clear();
-        self.read = 0;
-        rest
+        (full, rest)
     }
 
     /// Drops the tokens before the last boundary, where the ones after it are context enough.

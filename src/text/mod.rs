@@ -1,4 +1,4 @@
-//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls.
+//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning.
 //!
 //! Invariants: nothing here knows arrays or does I/O but through the reader given to [`Text::open`]; a string that a
 //! user supplied never becomes a control token.
@@ -6,26 +6,33 @@
 mod chat;
 mod control;
 mod detokenizer;
+mod parsed;
 mod pycompat;
 mod pyfilters;
 mod pymethods;
 mod pyvalue;
+pub mod reasoning;
 mod stop;
 mod template;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
-pub mod tool_calls;
+pub mod tools;
+mod volatile;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 pub use detokenizer::Detokenizer;
+pub use parsed::AnswerParser;
 pub use stop::{Piece, StopStrings};
 pub use tokenizer::Tokenizer;
+pub use volatile::Volatile;
 
 use control::ControlTokens;
+use parsed::Notations;
 use template::Templates;
 
 /// What can go wrong between text and tokens.
@@ -47,6 +54,14 @@ pub enum TextError {
         /// The file's name in the model's directory.
         file: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A rule about volatile text is no regular expression.
+    #[error("cannot use the rule {rule:?} for volatile text: {reason}")]
+    Rule {
+        /// The rule.
+        rule: String,
+        /// The parser's own words.
         reason: String,
     },
     /// The model has no `tokenizer.json`.
@@ -105,6 +120,16 @@ pub enum TextError {
         /// The limit, with its unit.
         limit: String,
     },
+    /// A notation was named that is not known.
+    #[error("there is no notation {name:?} for {what}; known are {}", known.join(", "))]
+    Notation {
+        /// What it is to be a notation for.
+        what: &'static str,
+        /// The name given.
+        name: String,
+        /// The names that are known.
+        known: Vec<&'static str>,
+    },
     /// The dialogue itself cannot be rendered.
     #[error("the dialogue cannot be rendered: {reason}")]
     Chat {
@@ -138,6 +163,9 @@ struct Inner {
 #[derive(Clone)]
 pub struct Text {
     inner: Arc<Inner>,
+    /// What is left out of system messages.
+    volatile: Option<Arc<Volatile>>,
+    notations: Notations,
 }
 
 impl Text {
@@ -173,13 +201,22 @@ impl Text {
         let templates = Templates::open(&file, &config, special)?;
         let sources: Vec<&str> = templates.iter().flat_map(Templates::sources).collect();
         let control = ControlTokens::new(tokenizer.special_tokens(), &sources);
+        let notations = Notations::find(&config, templates.as_ref(), &tokenizer);
         Ok(Text {
+            notations,
             inner: Arc::new(Inner {
                 tokenizer,
                 templates,
                 control,
             }),
+            volatile: None,
         })
+    }
+
+    /// The same, which leaves out of system messages what is volatile.
+    pub fn without_volatile(self, volatile: Volatile) -> Self {
+        let volatile = Some(Arc::new(volatile));
+        Self { volatile, ..self }
     }
 
     /// The tokenizer.
@@ -244,7 +281,12 @@ impl Text {
 
     fn render_marked(&self, chat: &Chat) -> Result<String, TextError> {
         let templates = self.inner.templates.as_ref().ok_or(TextError::NoTemplate)?;
-        chat::render(templates, &self.inner.control, chat)
+        chat::render(
+            templates,
+            &self.inner.control,
+            chat,
+            self.volatile.as_deref(),
+        )
     }
 }
 
@@ -255,6 +297,16 @@ pub struct TextStream {
 }
 
 impl TextStream {
+    /// Shows these control tokens as text.
+    pub fn show(&mut self, tokens: &HashSet<u32>) {
+        self.detokenizer.show(tokens);
+    }
+
+    /// Whether the token is a control token that shows as text.
+    pub fn shows(&self, id: u32) -> bool {
+        self.detokenizer.shows(id)
+    }
+
     /// Takes the next id and returns the text that is now certain; after a stop string, nothing more.
     pub fn push(&mut self, id: u32) -> Piece {
         let text = self.detokenizer.push(id);

@@ -143,7 +143,7 @@ impl MessageReply {
                 let start = json!({"type": "thinking", "thinking": "", "signature": ""});
                 (Block::Thinking(String::new()), start)
             }
-            Part::Call { name } => {
+            Part::Call { name, .. } => {
                 let id = random::identifier("toolu_");
                 let start = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
                 let block = Block::Call {
@@ -187,6 +187,13 @@ impl MessageReply {
                 Some(json!({"type": "input_json_delta", "partial_json": text}))
             }
             _ => None,
+        }
+    }
+
+    /// Makes a thinking block of the text so far.
+    fn think_anew(&mut self) {
+        if let Some(Block::Text(text)) = self.open.take() {
+            self.open = Some(Block::Thinking(text));
         }
     }
 
@@ -301,6 +308,10 @@ impl Reply for MessageReply {
         if let Part::End { end, usage, .. } = part {
             self.usage = usage;
             self.end = Some(end);
+        } else if part == Part::CallAborted {
+            self.open = None;
+        } else if part == Part::TextWasReasoning {
+            self.think_anew();
         } else if self.turn_to(&part, None).is_some() {
             self.add(part);
         }

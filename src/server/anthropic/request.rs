@@ -41,11 +41,11 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
         return Err(ApiError::field("thinking.budget_tokens", message));
     }
     ignored.extend(fields.rest());
+    let prompt = read.dialogue.encode(app)?;
     let form = match &read.form {
         Some(wanted) => Some(wanted.compile(app)?),
-        None => read.dialogue.calls_form()?,
+        None => read.dialogue.calls_form(app, &prompt)?,
     };
-    let prompt = read.dialogue.encode(app)?;
     let frame = Frame {
         prompt: prompt.ids.len(),
         max_tokens,

@@ -62,9 +62,9 @@ impl ChatReply {
         items.collect()
     }
 
-    fn call(name: String) -> Value {
+    fn call(name: String, id: Option<String>) -> Value {
         json!({
-            "id": random::identifier("call_"),
+            "id": id.unwrap_or_else(|| random::identifier("call_")),
             "type": "function",
             "function": {"name": name, "arguments": ""},
         })
@@ -122,13 +122,15 @@ impl Reply for ChatReply {
         let mut end = None;
         let delta = match part {
             Part::Started(_) | Part::Prompt(_) | Part::Failed(_) => return,
+            // What is sent cannot be taken back; the text of an aborted call follows it.
+            Part::TextWasReasoning | Part::CallAborted => return,
             Part::Text { text, tokens } => {
                 items = self.items(&tokens);
                 json!({"content": text})
             }
             Part::Reasoning(text) => json!({self.reasoning.as_str(): text}),
-            Part::Call { name } => {
-                let mut call = Self::call(name);
+            Part::Call { name, id } => {
+                let mut call = Self::call(name, id);
                 call["index"] = json!(self.choices[index].called);
                 self.choices[index].called += 1;
                 json!({"tool_calls": [call]})
@@ -184,7 +186,14 @@ impl Reply for ChatReply {
                 choice.items.extend(items);
             }
             Part::Reasoning(text) => choice.reasoning.push_str(&text),
-            Part::Call { name } => choice.calls.push(Self::call(name)),
+            Part::TextWasReasoning => {
+                let text = std::mem::take(&mut choice.content);
+                choice.reasoning.push_str(&text);
+            }
+            Part::Call { name, id } => choice.calls.push(Self::call(name, id)),
+            Part::CallAborted => {
+                choice.calls.pop();
+            }
             Part::Arguments(text) => {
                 if let Some(call) = choice.calls.last_mut()
                     && let Value::String(arguments) = &mut call["function"]["arguments"]

@@ -27,12 +27,13 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     let dialogue = dialogue(&mut fields, app, &mut ignored)?;
     ignored.extend(fields.rest());
     dialogue.check_choice()?;
+    let prompt = dialogue.encode(app)?;
     let form = match &common.form {
         Some(wanted) => Some(wanted.compile(app)?),
-        None => dialogue.calls_form()?,
+        None => dialogue.calls_form(app, &prompt)?,
     };
     let ask = Ask {
-        prompts: vec![dialogue.encode(app)?],
+        prompts: vec![prompt],
         n: common.n,
         params: common.params,
         max_tokens: max_tokens.unwrap_or(usize::MAX),

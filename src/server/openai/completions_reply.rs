@@ -84,7 +84,9 @@ impl CompletionsReply {
             // A completion's text is handed on as it is.
             Part::Started(_)
             | Part::Reasoning(_)
+            | Part::TextWasReasoning
             | Part::Call { .. }
+            | Part::CallAborted
             | Part::Arguments(_)
             | Part::Failed(_) => {}
         }

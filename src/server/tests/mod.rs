@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 mod connections;
 mod extensions;
+mod notations;
 mod operation;
 mod refusals;
 mod strange_bodies;

@@ -1,8 +1,10 @@
 //! Tests of the text room as a whole, over small tokenizers made here.
 
+mod calls;
 mod control;
 mod streaming;
 mod templates;
+mod volatile;
 
 use serde_json::{Map, Value, json};
 
