@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bench_args::Bench;
+use super::form::FormArgs;
 use super::{exit, size};
 use crate::checkpoint::Source;
 use crate::engine::{MemoryLimit, WeightsMode};
@@ -87,6 +88,9 @@ pub struct Run {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub answer: Answer,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub form: FormArgs,
 }
 
 /// Arguments of `chat`.

@@ -85,7 +85,7 @@ async fn answer(opened: &Opened, args: &Chat, messages: &[Value]) -> Done<(Strin
     let params = model::params(&args.answer, &opened.engine.generation)?;
     let prompt = encode_chat(opened, &args.answer, messages)?;
     let stream = opened.text.stream(args.answer.stop.clone());
-    let mut asked = Asked::new(opened, &args.answer, stream, params, prompt, true)?;
+    let mut asked = Asked::new(opened, &args.answer, stream, params, None, prompt, true)?;
     let mut answer = Said::default();
     loop {
         let event = tokio::select! {

@@ -10,6 +10,7 @@ mod chat;
 mod check;
 mod config;
 mod exit;
+mod form;
 mod fuse;
 mod model;
 mod perplexity;

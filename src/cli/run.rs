@@ -18,6 +18,8 @@ pub fn run(args: Run) -> Done {
         options.warm_up = false;
     })?;
     let params = model::params(&args.answer, &opened.engine.generation)?;
+    let form = args.form.form(&opened)?;
+    let formed = form.is_some();
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
     let stop = args.answer.stop.clone();
     let (tokens, stream) = if as_it_is {
@@ -30,7 +32,15 @@ pub fn run(args: Run) -> Done {
         (tokens, opened.text.stream(stop))
     };
     let seed = params.seed;
-    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens, !as_it_is)?;
+    let mut asked = Asked::new(
+        &opened,
+        &args.answer,
+        stream,
+        params,
+        form,
+        tokens,
+        !as_it_is,
+    )?;
     let mut answer = Said::default();
     let outcome = loop {
         let event = asked.events.blocking_recv();
@@ -48,6 +58,9 @@ pub fn run(args: Run) -> Done {
             break outcome;
         }
     };
+    if formed && outcome.reason == "length" {
+        eprintln!("the answer ended before its form was complete; give it more --max-tokens");
+    }
     let facts = opened.engine.handle.facts();
     if args.json {
         let stats = &outcome.stats;

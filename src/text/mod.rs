@@ -1,4 +1,5 @@
-//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning.
+//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning, and
+//! the forms that an answer can be held to.
 //!
 //! Invariants: nothing here knows arrays or does I/O but through the reader given to [`Text::open`]; a string that a
 //! user supplied never becomes a control token.
@@ -6,6 +7,7 @@
 mod chat;
 mod control;
 mod detokenizer;
+pub mod guide;
 mod parsed;
 mod pycompat;
 mod pyfilters;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 pub use detokenizer::Detokenizer;
-pub use parsed::AnswerParser;
+pub use parsed::{AnswerParser, Span};
 pub use stop::{Piece, StopStrings};
 pub use tokenizer::Tokenizer;
 pub use volatile::Volatile;

@@ -1,5 +1,6 @@
 """Anthropic's own client against the server: messages plain and streamed, tools over turns, counting, errors."""
 
+import json
 import time
 import unittest
 
@@ -92,6 +93,19 @@ class Messages(unittest.TestCase):
             self.assertEqual(message.stop_reason, "end_turn")
             self.assertRegex(message.content[0].text, "12|rainy")
             messages.append({"role": "assistant", "content": message.content})
+
+    def test_calls_that_are_asked_for(self):
+        for choice in ({"type": "any"}, {"type": "tool", "name": "get_weather"}):
+            message = self.ask(tools=TOOLS, tool_choice=choice)
+            self.assertEqual(message.stop_reason, "tool_use")
+            self.assertEqual(message.content[-1].name, "get_weather")
+            self.assertIn("city", message.content[-1].input)
+
+    def test_answers_of_a_form(self):
+        schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+        config = {"format": {"type": "json_schema", "schema": schema}}
+        text = self.ask(output_config=config).content[0].text
+        self.assertIn(json.loads(text), [{"n": 1}, {"n": 2}])
 
     def test_counting(self):
         counted = client.messages.count_tokens(model="pensieve-tiny", messages=QUESTION)

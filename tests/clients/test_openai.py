@@ -115,6 +115,43 @@ class Chat(unittest.TestCase):
                 self.assertRegex(answer.message.content, "12|rainy")
                 messages.append({"role": "assistant", "content": answer.message.content})
 
+    def test_answers_of_a_form(self):
+        schema = {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "warm": {"type": "boolean"}},
+            "required": ["city", "warm"],
+            "additionalProperties": False,
+        }
+        named = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}}
+        answer = json.loads(self.ask(response_format=named).choices[0].message.content)
+        self.assertEqual(set(answer), {"city", "warm"})
+        self.assertIsInstance(answer["warm"], bool)
+        chunks = self.ask(response_format=named, stream=True)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        self.assertEqual(json.loads(text), answer)
+        chosen = self.ask(extra_body={"choice": ["Oslo", "Lima"]}).choices[0].message.content
+        self.assertIn(chosen, ["Oslo", "Lima"])
+        written = self.ask(extra_body={"regex": "[a-c]{3}[0-9]"}).choices[0].message.content
+        self.assertRegex(written, "^[a-c]{3}[0-9]$")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.ask(extra_body={"json_schema": {"not": {"type": "string"}}})
+        self.assertIn("not", caught.exception.message)
+
+    def test_calls_that_are_asked_for(self):
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        for choice in ("required", named):
+            for stream in (False, True):
+                body = {"messages": QUESTION, "tools": TOOLS, "tool_choice": choice, "temperature": 0}
+                if stream:
+                    with client.chat.completions.stream(model="pensieve-tiny", **body) as events:
+                        answer = events.get_final_completion().choices[0]
+                else:
+                    answer = client.chat.completions.create(model="pensieve-tiny", **body).choices[0]
+                self.assertEqual(answer.finish_reason, "tool_calls")
+                call = answer.message.tool_calls[0].function
+                self.assertEqual(call.name, "get_weather")
+                self.assertIn("city", json.loads(call.arguments))
+
     def test_tools_that_are_not_to_be_called(self):
         messages = [{"role": "user", "content": "What is the weather in Oslo?"}]
         choice = self.ask(messages, tools=TOOLS, tool_choice="none").choices[0]

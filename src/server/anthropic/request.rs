@@ -42,10 +42,13 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     }
     ignored.extend(fields.rest());
     let prompt = read.dialogue.encode(app)?;
-    let form = match &read.form {
-        Some(wanted) => Some(wanted.compile(app)?),
-        None => read.dialogue.calls_form(app, &prompt)?,
+    let budget = match read.dialogue.thinking {
+        Thinking::On(budget) => budget,
+        Thinking::Off | Thinking::Unset => None,
     };
+    let form = read
+        .dialogue
+        .form(app, &prompt, read.form.as_ref(), budget)?;
     let frame = Frame {
         prompt: prompt.ids.len(),
         max_tokens,
@@ -291,20 +294,13 @@ fn output(
     ignored: &mut Vec<String>,
 ) -> Result<Option<Wanted>, ApiError> {
     let mut form = None;
-    let mut read = |format: Option<Fields>, param: &str, ignored: &mut Vec<String>| {
-        if let Some(format) = format {
-            let constraint = constraint::response_format(format, ignored)?;
-            form = constraint.map(|constraint| Wanted {
-                constraint,
-                param: param.into(),
-            });
-        }
-        Ok(())
-    };
-    read(fields.object("output_format")?, "output_format", ignored)?;
+    if let Some(format) = fields.object("output_format")? {
+        form = constraint::response_format(format, ignored)?;
+    }
     if let Some(mut config) = fields.object("output_config")? {
-        let param = "output_config.format";
-        read(config.object("format")?, param, ignored)?;
+        if let Some(format) = config.object("format")? {
+            form = constraint::response_format(format, ignored)?;
+        }
         if let Some(effort) = config.take("effort") {
             dialogue.effort = match effort.as_str() {
                 Some("low") => Some("low"),
