@@ -13,6 +13,7 @@ use crate::engine::{Handle, Options, default_max_running};
 use crate::mlx::Device;
 use crate::server::{Allowed, App, Config, Keys, serve};
 use crate::text::Volatile;
+use crate::text::guide::Forms;
 
 /// Runs the subcommand until SIGINT or SIGTERM.
 pub fn run(args: Serve) -> Done {
@@ -164,13 +165,14 @@ async fn serve_until_told(args: Serve, keys: Keys, listener: TcpListener, opened
     }
     eprintln!("serving {} on http://{addr}/v1", facts.id);
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let forms = Forms::new(text.tokenizer(), facts.vocab_size, &facts.eos_ids);
     let app = App {
         defaults: model::defaults(&engine.generation),
         engine: engine.handle.clone(),
         text,
         aliases: args.model_alias,
         reasoning_field: args.reasoning_field,
-        forms: None,
+        forms: Some(Arc::new(move |constraint| forms.compile(constraint))),
         gauges: Some(Arc::new({
             let engine = engine.handle.clone();
             move || gauges(&engine)

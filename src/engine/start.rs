@@ -1,7 +1,7 @@
 //! Starting an engine thread, and ending it.
 
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::handle::Handle;
@@ -22,7 +22,7 @@ pub struct Engine {
     /// The end-of-sequence tokens and sampling defaults that came with the model.
     pub generation: GenerationConfig,
     /// The thread, and word of its end if it stays.
-    thread: Option<(JoinHandle<Outcome>, Receiver<Outcome>)>,
+    thread: Option<(JoinHandle<Outcome>, Mutex<Receiver<Outcome>>)>,
     _watchdog: Option<Watchdog>,
 }
 
@@ -115,7 +115,7 @@ impl Engine {
             Ok(Ok((handle, generation, watch))) => Ok(Engine {
                 handle,
                 generation,
-                thread: Some((thread, end)),
+                thread: Some((thread, Mutex::new(end))),
                 _watchdog: watchdog(&watch, watchdog_exit),
             }),
             Ok(Err(error)) => Err(error),
@@ -138,6 +138,7 @@ impl Engine {
             return Ok(());
         };
         // Without word of its end it has ended, or is about to.
+        let end = end.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Ok(outcome) = end.recv() {
             return outcome;
         }

@@ -24,6 +24,8 @@ pub enum Allowed {
     /// Those whose bit is set: token `i` has bit `i % 32` of word `i / 32`. An end-of-sequence token
     /// is among them where the answer may end.
     These(Vec<u32>),
+    /// All of them.
+    Any,
     /// None: the answer is complete.
     Nothing,
 }

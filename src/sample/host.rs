@@ -135,6 +135,10 @@ impl Host {
                     self.guide = Some(Guided::Idle(guide));
                     Ok(Some(mask))
                 }
+                Ok((guide, Allowed::Any)) => {
+                    self.guide = Some(Guided::Idle(guide));
+                    Ok(None)
+                }
                 Ok((_, Allowed::Nothing)) => Err(self.end(NoDraw::Complete)),
                 Err(message) => Err(self.end(NoDraw::Failed(message))),
             },

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::App;
@@ -10,27 +11,13 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::options::strings;
 use crate::sample::Form;
+use crate::text::guide::{Constraint, FormError, FormErrorKind};
 
 /// The most texts of a choice.
 const MAX_CHOICES: usize = 4096;
 
-/// A form, uncompiled.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Constraint {
-    /// A value that a JSON schema allows.
-    JsonSchema(Value),
-    /// Any JSON object.
-    JsonObject,
-    /// A text that a regular expression matches as a whole.
-    Regex(String),
-    /// One of these texts.
-    Choice(Vec<String>),
-    /// A text of a language, as a grammar in llguidance's dialect of Lark.
-    Lark(String),
-}
-
-/// Compiles a form for the served model; the error says what is wrong with it.
-pub type Compile = Arc<dyn Fn(&Constraint) -> Result<Form, String> + Send + Sync>;
+/// Compiles a form for the served model.
+pub type Compile = Arc<dyn Fn(&Constraint) -> Result<Form, FormError> + Send + Sync>;
 
 /// A form that was asked for, and the field that asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +40,17 @@ impl Wanted {
                 format!("`{param}` asks for a form, but this server cannot constrain answers");
             return Err(ApiError::field(param, message).code("unsupported_value"));
         };
-        compile(&self.constraint)
-            .map_err(|message| ApiError::field(param, format!("`{param}`: {message}")))
+        compile(&self.constraint).map_err(|error| {
+            let mut refused = ApiError::field(param, error.at(param));
+            match error.kind {
+                FormErrorKind::Invalid | FormErrorKind::TooComplex => refused,
+                FormErrorKind::Tokenizer => refused.code("unsupported_value"),
+                FormErrorKind::Busy => {
+                    refused.status = StatusCode::SERVICE_UNAVAILABLE;
+                    refused.code("queue_full")
+                }
+            }
+        })
     }
 }
 
@@ -67,9 +63,9 @@ pub fn read(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<Option<Wan
     let mut found: Vec<Wanted> = Vec::new();
     let mut add = |param: String, constraint| found.push(Wanted { constraint, param });
     if let Some(format) = fields.object("response_format")?
-        && let Some(constraint) = response_format(format, ignored)?
+        && let Some(wanted) = response_format(format, ignored)?
     {
-        add("response_format".into(), constraint);
+        add(wanted.param, wanted.constraint);
     }
     extensions(fields, "", &mut add)?;
     extensions(fields, "guided_", &mut add)?;
@@ -132,15 +128,20 @@ fn extensions(
 pub fn response_format(
     mut format: Fields,
     ignored: &mut Vec<String>,
-) -> Result<Option<Constraint>, ApiError> {
+) -> Result<Option<Wanted>, ApiError> {
     let kind = format.required_string("type")?;
+    let mut param = format.path("type");
     let constraint = match kind.as_str() {
         "text" => None,
         "json_object" => {
             // llama-server takes a schema here.
             let path = format.path("schema");
             Some(match format.take("schema") {
-                Some(schema) => schema_constraint(schema, &path)?,
+                Some(schema) => {
+                    let constraint = schema_constraint(schema, &path)?;
+                    param = path;
+                    constraint
+                }
                 None => Constraint::JsonObject,
             })
         }
@@ -149,7 +150,9 @@ pub fn response_format(
             let path = format.path("schema");
             if let Some(schema) = format.take("schema") {
                 ignored.extend(format.rest());
-                return schema_constraint(schema, &path).map(Some);
+                let constraint = schema_constraint(schema, &path)?;
+                let param = path;
+                return Ok(Some(Wanted { constraint, param }));
             }
             let Some(mut named) = format.object("json_schema")? else {
                 return Err(format.missing("json_schema"));
@@ -161,7 +164,9 @@ pub fn response_format(
             let path = named.path("schema");
             let schema = named.take("schema").unwrap_or_else(|| json!({}));
             ignored.extend(named.rest());
-            Some(schema_constraint(schema, &path)?)
+            let constraint = schema_constraint(schema, &path)?;
+            param = path;
+            Some(constraint)
         }
         "grammar" => Some(Constraint::Lark(format.required_string("grammar")?)),
         "regex" => Some(Constraint::Regex(format.required_string("pattern")?)),
@@ -174,7 +179,7 @@ pub fn response_format(
         }
     };
     ignored.extend(format.rest());
-    Ok(constraint)
+    Ok(constraint.map(|constraint| Wanted { constraint, param }))
 }
 
 fn schema_constraint(schema: Value, path: &str) -> Result<Constraint, ApiError> {

@@ -6,10 +6,12 @@ use serde_json::{Map, Value, json};
 use super::App;
 use super::answer::Calls;
 use super::ask::Prompt;
-use super::constraint::{Constraint, Wanted};
+use super::constraint::Wanted;
 use super::error::ApiError;
 use super::fields::Fields;
+use super::thinking;
 use crate::sample::Form;
+use crate::text::guide::Constraint;
 use crate::text::{Chat, TextError};
 
 /// Variables of a template that are not the client's to set.
@@ -106,11 +108,39 @@ impl Dialogue {
         }
     }
 
-    /// The form that makes sure of the calls that are asked for.
+    /// The form of the answer to `prompt`: the one that is `wanted`, or one that makes sure of the calls
+    /// that are asked for. Reasoning comes before it, `budget` tokens of it at most.
     ///
     /// # Errors
-    /// If answers cannot be held to a form, or not to these tools' schemas.
-    pub fn calls_form(&self, app: &App, prompt: &Prompt) -> Result<Option<Form>, ApiError> {
+    /// If answers cannot be held to such a form.
+    pub fn form(
+        &self,
+        app: &App,
+        prompt: &Prompt,
+        wanted: Option<&Wanted>,
+        budget: Option<usize>,
+    ) -> Result<Option<Form>, ApiError> {
+        let calls = matches!(self.choice, Choice::Required | Choice::Named(_));
+        match wanted {
+            Some(wanted) if calls => {
+                let param = &wanted.param;
+                let message = format!(
+                    "`{param}` asks for a form, but `tool_choice` for a call; give one of them"
+                );
+                Err(ApiError::field(param, message))
+            }
+            // The calls' own grammar has a place for reasoning.
+            None if calls => self.calls_form(app, prompt),
+            None => Ok(thinking::around(app, prompt, None, budget)),
+            Some(wanted) => {
+                let form = wanted.compile(app)?;
+                Ok(thinking::around(app, prompt, Some(form), budget))
+            }
+        }
+    }
+
+    /// The form that makes sure of the calls that are asked for.
+    fn calls_form(&self, app: &App, prompt: &Prompt) -> Result<Option<Form>, ApiError> {
         let named = match &self.choice {
             Choice::None | Choice::Auto => return Ok(None),
             Choice::Required => None,

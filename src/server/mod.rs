@@ -25,6 +25,7 @@ mod running;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod thinking;
 mod utilities;
 
 use std::future::Future;
@@ -42,7 +43,7 @@ use crate::engine::Handle;
 use crate::sample::Params;
 use crate::text::Text;
 pub use auth::Keys;
-pub use constraint::{Compile, Constraint};
+pub use constraint::Compile;
 pub use error::ApiError;
 pub use guard::Allowed;
 use metrics::Metrics;

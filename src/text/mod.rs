@@ -30,7 +30,7 @@ use serde_json::{Map, Value};
 
 pub use breakers::DRY_SEQUENCE_BREAKERS;
 pub use detokenizer::Detokenizer;
-pub use parsed::AnswerParser;
+pub use parsed::{AnswerParser, Span};
 pub use stop::{Piece, StopStrings};
 pub use tokenizer::Tokenizer;
 pub use volatile::Volatile;

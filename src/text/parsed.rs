@@ -135,6 +135,17 @@ impl AnswerParser {
     }
 }
 
+/// Reasoning at the beginning of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What opens it; empty if it is open already.
+    pub open: String,
+    /// What it ends with.
+    pub close: String,
+    /// What to write in the middle of it to end it: `close`, and before that what must come first.
+    pub closing: String,
+}
+
 impl Text {
     /// Names the notations for calls and for reasoning instead of finding them in the model's files; `none` turns one
     /// off.
@@ -203,6 +214,30 @@ impl Text {
             in_reasoning: false,
             shown: self.control_tokens_in(&markers),
         }
+    }
+
+    /// Where the answer to `prompt` may have reasoning at its beginning.
+    pub fn reasoning_span(&self, prompt: &[u32]) -> Option<Span> {
+        if self.notation().name == "harmony" {
+            // Channels other than the final one come first, and say what they are.
+            let last = "<|channel|>final<|message|>";
+            return Some(Span {
+                open: String::new(),
+                close: last.into(),
+                closing: format!("<|end|><|start|>assistant{last}"),
+            });
+        }
+        let marks = self.reasoning_marks()?;
+        let open = match self.place(marks, prompt) {
+            Place::Inside => String::new(),
+            Place::Before => marks.open.to_owned(),
+            Place::Behind => return None,
+        };
+        Some(Span {
+            open,
+            close: marks.close.into(),
+            closing: marks.close.into(),
+        })
     }
 
     /// A grammar, in llguidance's Lark dialect, of answers to `prompt` that call one of `tools` (several if `parallel`),

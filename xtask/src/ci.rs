@@ -58,6 +58,9 @@ pub fn ci(flags: &[String]) -> Result {
     if tests {
         step("tests", &|| test(&[]).map(passed));
     }
+    step("official clients", &|| {
+        crate::clients::clients(&[]).map(passed)
+    });
     step("macOS cross-check", &|| match crate::macos::unavailable() {
         Some(reason) => Ok(Outcome::Skipped(reason)),
         None => macos(&[]).map(passed),

@@ -1,6 +1,7 @@
 //! The project's chores. `cargo xtask` without arguments lists them.
 
 mod ci;
+mod clients;
 mod golden;
 mod hub;
 mod macho;
@@ -24,6 +25,8 @@ usage: cargo xtask CHORE
                      fetch what is pinned in vendor/ (the other chores do it for you)
   bindings           renew mlx-sys/bindings.rs, the committed copy of bindgen's output
   eval               the shipped model's score on every held-out prompt, through the release binary
+  clients [ARGS]     the official openai and anthropic clients for Python against a server of the shipped model;
+                     ARGS choose tests, such as test_openai
   golden [--transformers] [-- ARGS]
                      regenerate tests/golden with mlx-lm in a throw-away environment; ARGS choose cases, such
                      as --family llama; --transformers lets the second oracle check too
@@ -60,6 +63,7 @@ fn chore(arguments: &[String]) -> Result {
         "ci" => ci::ci(rest),
         "bindings" => bindings(),
         "eval" => eval(),
+        "clients" => clients::clients(rest),
         "golden" => golden::golden(rest),
         "hub" => hub::hub(rest),
         "models" => models::models(),

@@ -22,9 +22,17 @@ pub fn system(system: Value, ignored: &mut Vec<String>) -> Result<String, ApiErr
             return Err(wrong_type("system", &other, expected));
         }
     };
+    paragraphs(blocks, "system", ignored)
+}
+
+fn paragraphs(
+    blocks: Vec<Value>,
+    path: &str,
+    ignored: &mut Vec<String>,
+) -> Result<String, ApiError> {
     let mut texts = Vec::with_capacity(blocks.len());
     for (index, block) in blocks.into_iter().enumerate() {
-        let mut block = Fields::new(block, format!("system[{index}]"))?;
+        let mut block = Fields::new(block, format!("{path}[{index}]"))?;
         match block.required_string("type")?.as_str() {
             "text" => texts.push(text(&mut block)?),
             other => return Err(unknown(&block, other, "a system prompt")),
@@ -67,7 +75,7 @@ pub fn messages(
                 }
             }
             "system" => {
-                let content = system(Value::Array(content), ignored)?;
+                let content = paragraphs(content, &format!("{path}.content"), ignored)?;
                 out.push(json!({"role": "system", "content": content}));
             }
             _ => {
@@ -152,6 +160,7 @@ fn readable(
         "search_result" => {
             let source = block.required_string("source")?;
             let title = block.required_string("title")?;
+            block.refuse("citations", is_off, NO_CITATIONS)?;
             let path = block.path("content");
             let parts = block.array("content")?.unwrap_or_default();
             let text = texts(parts, &path, ignored)?;
@@ -166,6 +175,13 @@ fn text(block: &mut Fields) -> Result<String, ApiError> {
     // Where a text was taken from says nothing to the model.
     block.array("citations")?;
     Ok(text)
+}
+
+const NO_CITATIONS: &str = "answers do not cite; leave it out";
+
+/// Whether citations are not asked for.
+fn is_off(citations: &Value) -> bool {
+    citations["enabled"] != Value::Bool(true)
 }
 
 fn document(block: &mut Fields, ignored: &mut Vec<String>) -> Result<String, ApiError> {
@@ -194,8 +210,7 @@ fn document(block: &mut Fields, ignored: &mut Vec<String>) -> Result<String, Api
     ignored.extend(source.rest());
     let title = block.string("title")?;
     let context = block.string("context")?;
-    let is_off = |value: &Value| value["enabled"] != Value::Bool(true);
-    block.refuse("citations", is_off, "answers do not cite; leave it out")?;
+    block.refuse("citations", is_off, NO_CITATIONS)?;
     let parts = [title, context, Some(text)];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     Ok(parts.join("\n"))

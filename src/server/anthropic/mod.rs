@@ -14,8 +14,9 @@ pub use request::{count, prepare};
 
 use super::error::ApiError;
 
-/// The versions whose shapes are spoken here.
-const VERSION: &str = "2023-06-01";
+/// The versions whose shapes are spoken here. What they have in common is all that matters to a text
+/// client; the later one has no sampling parameters, which are taken all the same.
+const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 
 /// Reads the dialect's own headers; returns the beta versions that the client would like, none of
 /// which changes anything.
@@ -24,11 +25,12 @@ const VERSION: &str = "2023-06-01";
 /// A version of the API with other shapes.
 pub fn head(headers: &HeaderMap) -> Result<Vec<String>, ApiError> {
     if let Some(version) = headers.get("anthropic-version")
-        && version != VERSION
+        && !VERSIONS.iter().any(|known| version == known)
     {
         let message = format!(
-            "`anthropic-version` is {:?}, expected {VERSION:?}",
-            version.to_str().unwrap_or("\u{fffd}")
+            "`anthropic-version` is {:?}, expected one of {}",
+            version.to_str().unwrap_or("\u{fffd}"),
+            VERSIONS.join(", ")
         );
         return Err(ApiError::field("anthropic-version", message));
     }

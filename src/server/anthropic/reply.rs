@@ -80,6 +80,7 @@ impl MessageReply {
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": usage.cached,
             "output_tokens": usage.completion,
+            "output_tokens_details": {"thinking_tokens": usage.reasoning},
         })
     }
 

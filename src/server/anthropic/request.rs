@@ -23,7 +23,8 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     let mut ignored = Vec::new();
     let model = fields.required_string("model")?;
     model_is_served(&model, app)?;
-    let Some(max_tokens) = fields.integer("max_tokens", 1..=i64::MAX)? else {
+    // 0 only brings the prompt into the cache.
+    let Some(max_tokens) = fields.integer("max_tokens", 0..=i64::MAX)? else {
         return Err(fields.missing("max_tokens"));
     };
     let max_tokens = max_tokens as usize;
@@ -41,10 +42,13 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     }
     ignored.extend(fields.rest());
     let prompt = read.dialogue.encode(app)?;
-    let form = match &read.form {
-        Some(wanted) => Some(wanted.compile(app)?),
-        None => read.dialogue.calls_form(app, &prompt)?,
+    let budget = match read.dialogue.thinking {
+        Thinking::On(budget) => budget,
+        Thinking::Off | Thinking::Unset => None,
     };
+    let form = read
+        .dialogue
+        .form(app, &prompt, read.form.as_ref(), budget)?;
     let frame = Frame {
         prompt: prompt.ids.len(),
         max_tokens,
@@ -138,6 +142,7 @@ fn the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(), ApiErr
         metadata.string("user_id")?;
         ignored.extend(metadata.rest());
     }
+    fields.string("user_profile_id")?;
     let one_of = |words: &'static [&'static str]| {
         move |value: &Value| value.as_str().is_some_and(|word| words.contains(&word))
     };
@@ -251,10 +256,11 @@ fn thinking(
         ("disabled", _) => Thinking::Off,
         ("enabled", None) => return Err(thinking.missing("budget_tokens")),
         ("enabled", Some(budget)) => Thinking::On(Some(budget as usize)),
-        ("adaptive", _) => Thinking::On(None),
+        ("adaptive" | "between_tools", _) => Thinking::On(None),
         _ => {
-            let message =
-                format!("`thinking.type` is {kind:?}, expected one of enabled, disabled, adaptive");
+            let message = format!(
+                "`thinking.type` is {kind:?}, expected one of enabled, disabled, adaptive, between_tools"
+            );
             return Err(ApiError::field("thinking.type", message));
         }
     };
@@ -288,20 +294,13 @@ fn output(
     ignored: &mut Vec<String>,
 ) -> Result<Option<Wanted>, ApiError> {
     let mut form = None;
-    let mut read = |format: Option<Fields>, param: &str, ignored: &mut Vec<String>| {
-        if let Some(format) = format {
-            let constraint = constraint::response_format(format, ignored)?;
-            form = constraint.map(|constraint| Wanted {
-                constraint,
-                param: param.into(),
-            });
-        }
-        Ok(())
-    };
-    read(fields.object("output_format")?, "output_format", ignored)?;
+    if let Some(format) = fields.object("output_format")? {
+        form = constraint::response_format(format, ignored)?;
+    }
     if let Some(mut config) = fields.object("output_config")? {
-        let param = "output_config.format";
-        read(config.object("format")?, param, ignored)?;
+        if let Some(format) = config.object("format")? {
+            form = constraint::response_format(format, ignored)?;
+        }
         if let Some(effort) = config.take("effort") {
             dialogue.effort = match effort.as_str() {
                 Some("low") => Some("low"),

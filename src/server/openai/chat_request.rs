@@ -25,13 +25,12 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     common.extras.logprobs = logprobs.is_some();
     refuse_the_rest(&mut fields)?;
     let dialogue = dialogue(&mut fields, app, &mut ignored)?;
-    ignored.extend(fields.rest());
     dialogue.check_choice()?;
     let prompt = dialogue.encode(app)?;
-    let form = match &common.form {
-        Some(wanted) => Some(wanted.compile(app)?),
-        None => dialogue.calls_form(app, &prompt)?,
-    };
+    let budget = fields.integer("thinking_budget", 0..=i64::MAX)?;
+    let budget = budget.map(|tokens| tokens as usize);
+    ignored.extend(fields.rest());
+    let form = dialogue.form(app, &prompt, common.form.as_ref(), budget)?;
     let ask = Ask {
         prompts: vec![prompt],
         n: common.n,

@@ -55,6 +55,7 @@ fn model(app: &App, dialect: Dialect) -> Value {
             "type": "model",
             "id": facts.id,
             "display_name": facts.id,
+            "lifecycle": "active",
             "created_at": created.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
             "max_input_tokens": facts.context_length,
             "max_tokens": facts.context_length,

@@ -38,7 +38,8 @@ fn settle_block(block: &mut Value) {
 
 fn cost(input: usize, read: usize, output: usize) -> Value {
     json!({"input_tokens": input, "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": read, "output_tokens": output})
+        "cache_read_input_tokens": read, "output_tokens": output,
+        "output_tokens_details": {"thinking_tokens": 0}})
 }
 
 impl Server {
@@ -184,6 +185,12 @@ async fn why_an_answer_ended_is_said() {
         assert_eq!(delta["delta"]["stop_sequence"], sequence);
         assert_eq!(delta["usage"]["cache_read_input_tokens"], CACHED);
     }
+    let message = server
+        .message(&hello(json!({"max_tokens": 0})))
+        .await
+        .json();
+    assert_eq!(message["stop_reason"], "max_tokens");
+    assert_eq!(message["content"], json!([]));
     let long: &'static str = "x".repeat(CONTEXT).leak();
     let server = Server::saying(long).await;
     let body = hello(json!({"max_tokens": 2 * CONTEXT}));
@@ -293,7 +300,7 @@ async fn what_is_wrong_is_said_in_the_dialects_words() {
     let budget = json!({"type": "enabled", "budget_tokens": 100});
     let cases = [
         (bare, "`max_tokens` is missing"),
-        (hello(json!({"max_tokens": 0})), "1 or more"),
+        (hello(json!({"max_tokens": -1})), "0 or more"),
         (hello(json!({"messages": []})), "`messages` is empty"),
         (message(json!([])), "`messages[0].content` is empty"),
         (message(image), "images are not supported yet"),
@@ -432,6 +439,7 @@ async fn what_only_beta_versions_know_is_ignored_and_said() {
         assert!(ignored.contains(&name), "{name} is not in {ignored:?}");
     }
     assert_eq!(ignored.len(), 5, "{ignored:?}");
+    assert_eq!(send("2026-10-21").await.status, 200);
     let reply = send("2020-01-01").await;
     assert!(error_of(&reply).2.contains("2023-06-01"));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sample::{Dry, Form, Guide, Penalty, Window, Xtc};
-use crate::server::Constraint;
+use crate::text::guide::{Constraint, FormError, FormErrorKind};
 
 #[tokio::test]
 async fn several_choices_differ_by_their_seeds_and_are_paid_for_once() {
@@ -139,7 +139,11 @@ fn compiler() -> (Arc<Mutex<Vec<Constraint>>>, crate::server::Compile) {
     let record = compiled.clone();
     let compile = move |constraint: &Constraint| {
         if *constraint == Constraint::Regex("(".into()) {
-            return Err("the group is not closed".to_owned());
+            return Err(FormError {
+                kind: FormErrorKind::Invalid,
+                path: String::new(),
+                reason: "the group is not closed".to_owned(),
+            });
         }
         record.lock().unwrap().push(constraint.clone());
         let start = || -> Result<Box<dyn Guide>, String> { Err("never started".into()) };

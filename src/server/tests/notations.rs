@@ -1,8 +1,8 @@
 //! Reasoning and tool calls as each dialect hands them on.
 
 use super::*;
-use crate::sample::Form;
-use crate::server::Constraint;
+use crate::sample::{Allowed, Form, Guide};
+use crate::text::guide::{Constraint, Forms};
 
 /// A server of a model that reasons between `<think>` and `</think>`.
 async fn thinking(answer: &'static str) -> Server {
@@ -152,4 +152,71 @@ async fn a_call_that_is_asked_for_is_made_sure_of() {
         );
         assert!(grammar.contains("%json {\"type\":\"object\""), "{grammar}");
     }
+}
+
+/// Every token of the answers that a guide leaves one choice in, and what it allows where it leaves more.
+#[tokio::test]
+async fn reasoning_ends_when_its_budget_is_used_up_and_a_form_begins_behind_it() {
+    let change = |app: &mut App| {
+        app.text = text().with_notations(None, Some("think")).unwrap();
+        app.forms = Some(Arc::new({
+            let forms = Forms::new(app.text.tokenizer(), VOCABULARY, &[256]);
+            move |constraint: &Constraint| forms.compile(constraint)
+        }));
+    };
+    let (server, asked) = Server::recording_as("x", Config::default(), change).await;
+    let form = async |body: Value| {
+        let reply = server.chat(&hello(body)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        asked.lock().unwrap().pop().unwrap().form
+    };
+    let bits = |allowed: Allowed| -> Vec<u32> {
+        let Allowed::These(words) = allowed else {
+            panic!("{allowed:?}");
+        };
+        let set = |id: &u32| words[*id as usize / 32] & (1 << (id % 32)) != 0;
+        (0..VOCABULARY as u32).filter(set).collect()
+    };
+    let say = |guide: &mut Box<dyn Guide>, text: &str| {
+        for byte in text.bytes() {
+            guide.accept(u32::from(byte)).unwrap();
+        }
+    };
+    assert!(form(json!({})).await.is_none());
+
+    let budget = form(json!({"thinking_budget": 3})).await.unwrap();
+    let mut guide = budget.start().unwrap();
+    for text in ["<think>", "a", "b"] {
+        assert_eq!(guide.allowed(), Ok(Allowed::Any));
+        say(&mut guide, text);
+    }
+    say(&mut guide, "c");
+    for byte in "</think>".bytes() {
+        assert_eq!(bits(guide.allowed().unwrap()), [u32::from(byte)]);
+        guide.accept(u32::from(byte)).unwrap();
+    }
+    assert_eq!(guide.allowed(), Ok(Allowed::Any));
+    let mut guide = budget.start().unwrap();
+    say(
+        &mut guide,
+        "<think>a</think>, and much more without any reasoning",
+    );
+    assert_eq!(guide.allowed(), Ok(Allowed::Any));
+
+    let formed = form(json!({"choice": ["yes", "no"]})).await.unwrap();
+    let begin = [u32::from(b'<'), u32::from(b'n'), u32::from(b'y')];
+    let mut guide = formed.start().unwrap();
+    assert_eq!(bits(guide.allowed().unwrap()), begin);
+    say(&mut guide, "<think>");
+    assert_eq!(bits(guide.allowed().unwrap()).len(), VOCABULARY - 1);
+    say(&mut guide, "anything < at all </think>");
+    assert_eq!(bits(guide.allowed().unwrap()), begin[1..]);
+    say(&mut guide, "yes");
+    assert!(matches!(
+        guide.allowed().unwrap(),
+        Allowed::Nothing | Allowed::These(_)
+    ));
+    let mut guide = formed.start().unwrap();
+    say(&mut guide, "n");
+    assert_eq!(bits(guide.allowed().unwrap()), [u32::from(b'o')]);
 }
