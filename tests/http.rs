@@ -181,7 +181,7 @@ fn bad_requests_are_refused_by_name() {
         (
             with(
                 question(),
-                json!({"response_format": {"type": "json_object"}}),
+                json!({"response_format": {"type": "xml"}}),
             ),
             400,
             "response_format",

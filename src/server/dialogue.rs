@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::App;
 use super::answer::Calls;
 use super::ask::Prompt;
+use super::calling;
 use super::constraint::Wanted;
 use super::error::ApiError;
 use super::fields::Fields;
@@ -54,6 +55,8 @@ pub struct Dialogue {
     pub tools: Vec<Value>,
     /// Whether they are to be called.
     pub choice: Choice,
+    /// Whether calls must have the form that their tools' schemas say.
+    pub strict: bool,
     /// Whether one answer may call several.
     pub parallel: bool,
     /// Whether the answer goes on with the last message.
@@ -130,7 +133,8 @@ impl Dialogue {
                 Err(ApiError::field(param, message))
             }
             // The calls' own grammar has a place for reasoning.
-            None if calls => self.calls_form(app, prompt),
+            None if calls => self.calls_form(app, &prompt.ids),
+            None if self.strict && self.offers_tools() => self.strict_form(app, budget),
             None => Ok(thinking::around(app, prompt, None, budget)),
             Some(wanted) => {
                 let form = wanted.compile(app)?;
@@ -139,22 +143,48 @@ impl Dialogue {
         }
     }
 
+    /// The form that makes sure of calls if the model makes any.
+    fn strict_form(&self, app: &App, budget: Option<usize>) -> Result<Option<Form>, ApiError> {
+        if budget.is_some() {
+            let message =
+                "a budget for reasoning and `strict` tools cannot be had together; leave one out";
+            return Err(ApiError::field("tools", message).code("unsupported_value"));
+        }
+        // What came before a call does not matter to it.
+        let Some(calls) = self.calls_form(app, &[])? else {
+            return Ok(None);
+        };
+        let notation = app.text.notation();
+        let form = calling::within(app.text.tokenizer(), &notation.openers(), calls);
+        if form.is_none() {
+            let message = format!(
+                "`strict` tools need marks around calls, which this model's notation ({}) has not; leave `strict` out, or use `tool_choice`",
+                notation.name
+            );
+            return Err(ApiError::field("tools", message).code("unsupported_value"));
+        }
+        Ok(form)
+    }
+
     /// The form that makes sure of the calls that are asked for.
-    fn calls_form(&self, app: &App, prompt: &Prompt) -> Result<Option<Form>, ApiError> {
+    fn calls_form(&self, app: &App, prompt: &[u32]) -> Result<Option<Form>, ApiError> {
         let named = match &self.choice {
-            Choice::None | Choice::Auto => return Ok(None),
-            Choice::Required => None,
             Choice::Named(name) => Some(name.as_str()),
+            Choice::None | Choice::Auto | Choice::Required => None,
+        };
+        let param = match self.choice {
+            Choice::Auto => "tools",
+            _ => "tool_choice",
         };
         let tools = self.tools.iter();
         let tools = tools.filter(|tool| {
             named.is_none_or(|name| tool["function"]["name"].as_str() == Some(name))
         });
         let tools: Value = tools.cloned().collect();
-        let grammar = app.text.calls_grammar(&prompt.ids, &tools, self.parallel);
+        let grammar = app.text.calls_grammar(prompt, &tools, self.parallel);
         let wanted = Wanted {
             constraint: Constraint::Lark(grammar),
-            param: "tool_choice".into(),
+            param: param.into(),
         };
         wanted.compile(app).map(Some)
     }

@@ -8,11 +8,14 @@ mod anthropic;
 mod ask;
 mod auth;
 mod body;
+mod calling;
 mod connection;
 mod constraint;
 mod dialogue;
 mod error;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod metrics;
 mod openai;

@@ -31,6 +31,11 @@ const FRAME: usize = 16 * 1024;
 pub struct Sse(String);
 
 impl Sse {
+    /// What is on its way.
+    pub fn into_text(self) -> String {
+        self.0
+    }
+
     /// An event without a name.
     pub fn data(&mut self, data: &Value) {
         use std::fmt::Write;
@@ -126,7 +131,7 @@ impl HttpBody for Events {
         this.beat.as_mut().reset(Instant::now() + this.pause);
         match out.0.is_empty() {
             true => Poll::Ready(None),
-            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from(out.0))))),
+            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from(out.into_text()))))),
         }
     }
 

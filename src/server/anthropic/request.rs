@@ -121,7 +121,7 @@ fn content(fields: &mut Fields, app: &App, ignored: &mut Vec<String>) -> Result<
         return Err(fields.missing("messages"));
     };
     dialogue.continues = blocks::messages(messages, &mut dialogue.messages, ignored)?;
-    dialogue.tools = tools(fields, ignored)?;
+    dialogue.tools = tools(fields, &mut dialogue.strict, ignored)?;
     tool_choice(fields, &mut dialogue, ignored)?;
     dialogue.check_choice()?;
     let omit_thinking = thinking(fields, app, &mut dialogue, ignored)?;
@@ -164,15 +164,24 @@ fn the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(), ApiErr
     )
 }
 
-fn tools(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<Vec<Value>, ApiError> {
+fn tools(
+    fields: &mut Fields,
+    strict: &mut bool,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<Value>, ApiError> {
     let tools = fields.array("tools")?.unwrap_or_default();
     let numbered = tools.into_iter().enumerate();
     numbered
-        .map(|(index, value)| tool(value, format!("tools[{index}]"), ignored))
+        .map(|(index, value)| tool(value, format!("tools[{index}]"), strict, ignored))
         .collect()
 }
 
-fn tool(value: Value, path: String, ignored: &mut Vec<String>) -> Result<Value, ApiError> {
+fn tool(
+    value: Value,
+    path: String,
+    strict: &mut bool,
+    ignored: &mut Vec<String>,
+) -> Result<Value, ApiError> {
     let mut tool = Fields::new(value, path)?;
     let kind = tool.string("type")?;
     if let Some(kind) = kind.filter(|kind| kind != "custom") {
@@ -195,12 +204,7 @@ fn tool(value: Value, path: String, ignored: &mut Vec<String>) -> Result<Value, 
     tool.object("cache_control")?;
     // Arguments stream as they come anyway.
     tool.boolean("eager_input_streaming")?;
-    let is_false = |value: &Value| *value == Value::Bool(false);
-    tool.refuse(
-        "strict",
-        is_false,
-        "calls are not constrained to the schema yet",
-    )?;
+    *strict |= tool.boolean("strict")?.unwrap_or(false);
     let direct = |value: &Value| *value == json!(["direct"]);
     tool.refuse("allowed_callers", direct, "only the model calls tools")?;
     ignored.extend(tool.rest());

@@ -207,12 +207,13 @@ fn tools(
         }
     };
     for (index, tool) in dialogue.tools.iter().enumerate() {
-        check_tool(tool, &format!("tools[{index}]"), ignored)?;
+        dialogue.strict |= check_tool(tool, &format!("tools[{index}]"), ignored)?;
     }
     Ok(())
 }
 
-fn check_tool(tool: &Value, path: &str, ignored: &mut Vec<String>) -> Result<(), ApiError> {
+/// Whether calls of it must follow its schema.
+fn check_tool(tool: &Value, path: &str, ignored: &mut Vec<String>) -> Result<bool, ApiError> {
     let mut tool = Fields::new(tool.clone(), path)?;
     expect_function(&mut tool)?;
     let Some(mut function) = tool.object("function")? else {
@@ -227,15 +228,10 @@ fn check_tool(tool: &Value, path: &str, ignored: &mut Vec<String>) -> Result<(),
     }
     function.string("description")?;
     function.object("parameters")?;
-    let is_false = |value: &Value| *value == Value::Bool(false);
-    function.refuse(
-        "strict",
-        is_false,
-        "calls are not constrained to the schema yet",
-    )?;
+    let strict = function.boolean("strict")?.unwrap_or(false);
     ignored.extend(function.rest());
     ignored.extend(tool.rest());
-    Ok(())
+    Ok(strict)
 }
 
 fn expect_function(fields: &mut Fields) -> Result<(), ApiError> {

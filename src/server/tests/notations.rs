@@ -220,3 +220,31 @@ async fn reasoning_ends_when_its_budget_is_used_up_and_a_form_begins_behind_it()
     say(&mut guide, "n");
     assert_eq!(bits(guide.allowed().unwrap()), [u32::from(b'o')]);
 }
+
+#[tokio::test]
+async fn calls_of_strict_tools_are_held_to_their_schema_once_they_begin() {
+    let change = |app: &mut App| {
+        let forms = Forms::new(app.text.tokenizer(), VOCABULARY, &[256]);
+        app.forms = Some(Arc::new(move |constraint: &Constraint| {
+            forms.compile(constraint)
+        }));
+    };
+    let (server, asked) = Server::recording_as("x", Config::default(), change).await;
+    let mut body = with_tools(json!({}));
+    body["tools"][0]["function"]["strict"] = json!(true);
+    let reply = server.chat(&body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let form = asked.lock().unwrap().pop().unwrap().form.unwrap();
+    let mut guide = form.start().unwrap();
+    for text in ["I may say < or <tool", " whatever I like. ", "<tool_call"] {
+        text.bytes()
+            .for_each(|b| guide.accept(u32::from(b)).unwrap());
+        assert_eq!(guide.allowed(), Ok(Allowed::Any));
+    }
+    guide.accept(u32::from(b'>')).unwrap();
+    assert_ne!(guide.allowed(), Ok(Allowed::Any));
+    let call = "\n{\"name\": \"weather\", \"arguments\": {";
+    call.bytes()
+        .for_each(|b| guide.accept(u32::from(b)).unwrap());
+    assert!(guide.accept(u32::from(b'7')).is_err());
+}

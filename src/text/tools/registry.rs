@@ -79,6 +79,17 @@ impl Notation {
         lark(&self.writing, demand, spelling)
     }
 
+    /// What opens calls anywhere in an answer; none if calls are told only by where they stand.
+    pub fn openers(&self) -> Vec<&'static str> {
+        if let Machine::Harmony = self.machine {
+            // Its marks open everything else too.
+            return vec!["<|channel|>commentary to=functions."];
+        }
+        let openers = self.format(&Arc::default(), true).openers();
+        let anywhere = openers.iter().filter(|opener| !opener.at_start);
+        anywhere.map(|opener| opener.text).collect()
+    }
+
     /// All texts of the notation that a tokenizer may have as control tokens, which then do not show as text.
     pub(crate) fn markers(&self) -> Vec<&'static str> {
         let openers = self.format(&Arc::default(), true).openers();

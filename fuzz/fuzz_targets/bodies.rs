@@ -1,0 +1,72 @@
+//! Any body is taken or refused in every dialect, and any answer to it is a stream of whole events and a
+//! JSON object.
+//!
+//! The bytes before the first 0 are the body; the rest are the answer's tokens, two bytes each. Run with
+//! `cargo +nightly fuzz run bodies -- -dict=fuzz/bodies.dict`.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use pensieve::engine::{Facts, Handle};
+use pensieve::sample::Params;
+use pensieve::server::{App, fuzzing};
+use pensieve::text::Text;
+use serde_json::Value;
+
+static APP: LazyLock<App> = LazyLock::new(|| {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/pensieve-tiny");
+    let text = Text::open(|name| match std::fs::read(format!("{folder}/{name}")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    });
+    let text = text.unwrap();
+    let facts = Facts {
+        id: "tiny".into(),
+        model_type: "none".into(),
+        context_length: 4096,
+        vocab_size: text.tokenizer().vocab_size(),
+        eos_ids: vec![2],
+        weight_bytes: 0,
+        text_only: false,
+        load_seconds: 0.0,
+    };
+    App {
+        engine: Handle::new(facts, 1).0,
+        text,
+        defaults: Params::default(),
+        aliases: Vec::new(),
+        reasoning_field: "reasoning_content".into(),
+        forms: None,
+        gauges: None,
+        created: 0,
+    }
+});
+
+fuzz_target!(|input: &[u8]| {
+    let end = input.iter().position(|&byte| byte == 0);
+    let (body, answer) = input.split_at(end.unwrap_or(input.len()));
+    let ids = answer.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
+    let ids: Vec<u32> = ids.map(|id| u32::from(id) % 4200).collect();
+    for answered in fuzzing::dialects(&APP, body, &ids) {
+        match answered {
+            Err(message) => assert!(!message.is_empty()),
+            Ok((stream, whole)) => {
+                let whole: Value = serde_json::from_str(&whole).unwrap();
+                assert!(whole["usage"].is_object());
+                for event in stream.strip_suffix("\n\n").unwrap().split("\n\n") {
+                    let data = match event.strip_prefix("event: ") {
+                        Some(named) => named.split_once('\n').unwrap().1,
+                        None => event,
+                    };
+                    let data = data.strip_prefix("data: ").unwrap();
+                    assert!(!data.contains(['\r', '\n']));
+                    if data != "[DONE]" {
+                        let data: Value = serde_json::from_str(data).unwrap();
+                        assert!(data.is_object());
+                    }
+                }
+            }
+        }
+    }
+});
