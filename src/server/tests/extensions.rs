@@ -126,7 +126,7 @@ async fn every_sampling_parameter_reaches_the_engine_by_each_of_its_names() {
         },
         repetition: Penalty {
             strength: 1.5,
-            window: Window::Last(usize::MAX),
+            window: Window::Last(crate::sample::MAX_WINDOW),
         },
         ..base
     };
