@@ -1,10 +1,13 @@
-//! Scenarios with a bar: what a long prompt costs running streams, and what a shared prefix saves.
+//! Scenarios with a bar: what a long prompt costs running streams, what a shared prefix saves, and
+//! what a form costs.
 
 use serde_json::{Map, Value, json};
 
 use super::stats::{Summary, median, rounded};
 use super::target::{Ask, Target, random_ids};
 use super::trace::Trace;
+use crate::sample::Form;
+use crate::text::guide::Constraint;
 
 /// How scenarios are run.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +196,63 @@ pub async fn prefix(target: &Target, setting: Setting) -> Result<Outcome, String
     });
     let bar = "first token at most 10% of the cold time";
     Ok(Outcome::new("prefix", bar, ratio <= 0.1, measured))
+}
+
+/// Streams of the form scenario.
+const STREAMS: usize = 8;
+/// Tokens of its answers.
+const ANSWER: usize = 128;
+
+/// A form that no answer of so many tokens completes.
+pub fn endless() -> Constraint {
+    Constraint::JsonSchema(json!({
+        "type": "array", "items": {"type": "integer"}, "minItems": 2 * ANSWER
+    }))
+}
+
+/// The rate of eight streams that are held to a form, against that of as many free ones. The bar is
+/// nine tenths.
+///
+/// # Errors
+/// What a request said that failed.
+pub async fn form(target: &Target, setting: Setting, form: Form) -> Result<Outcome, String> {
+    let vocab = target.vocab();
+    let (mut free, mut held) = (vec![], vec![]);
+    for rep in 0..=setting.reps {
+        for (rates, form) in [(&mut free, None), (&mut held, Some(&form))] {
+            let asks = (0..STREAMS).map(|i| {
+                let seed = setting.seed.wrapping_add((rep * STREAMS + i) as u64);
+                let prompt = random_ids(setting.prompt, vocab, seed);
+                Ask {
+                    form: form.cloned(),
+                    ..Ask::new(prompt, ANSWER)
+                }
+            });
+            let traces = target.together(asks.collect()).await?;
+            let all = traces.iter().map(|trace| {
+                let (first, last) = trace.stamps.first().zip(trace.stamps.last())?;
+                (last > first).then(|| (trace.stamps.len() - 1) as f64 / (last - first))
+            });
+            let rate: Option<f64> = all.sum();
+            let rate = rate.ok_or("a stream got fewer than two tokens")?;
+            if rep > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    let rate = |rates: &[f64]| Summary::of(rates).ok_or("nothing was measured");
+    let (free, held) = (rate(&free)?, rate(&held)?);
+    let ratio = held.p50 / free.p50;
+    let measured = json!({
+        "streams": STREAMS,
+        "prompt": setting.prompt,
+        "answer": ANSWER,
+        "free_tps": free.json(),
+        "held_tps": held.json(),
+        "ratio": rounded(ratio),
+    });
+    let bar = "streams held to a form at least 0.9 x as fast as free ones";
+    Ok(Outcome::new("form", bar, ratio >= 0.9, measured))
 }
 
 #[cfg(test)]

@@ -15,11 +15,13 @@ use crate::bench::make::{Storage, make};
 use crate::bench::peer::{Peer, PeerOptions};
 use crate::bench::report;
 use crate::bench::row::Format;
-use crate::bench::scenario::{Setting, admission, prefix};
+use crate::bench::scenario::{Setting, admission, endless, form, prefix};
 use crate::bench::shapes::Shape;
 use crate::bench::target::Target;
 use crate::engine::{Engine, Options, probe};
 use crate::mlx::Device;
+use crate::sample::Form;
+use crate::text::guide::Forms;
 
 /// Runs the subcommand.
 pub fn run(args: Bench) -> Done {
@@ -143,6 +145,7 @@ async fn run_scenario(args: &Bench, which: Scenario, target: &Target) -> Done {
     let wanted = match which {
         Scenario::Admission => 16_384,
         Scenario::Prefix => 8192,
+        Scenario::Form => 64,
     };
     // Room for the answer, and for the prompt before it.
     let room = target
@@ -163,6 +166,7 @@ async fn run_scenario(args: &Bench, which: Scenario, target: &Target) -> Done {
     let outcome = match which {
         Scenario::Admission => admission(target, setting).await,
         Scenario::Prefix => prefix(target, setting).await,
+        Scenario::Form => form(target, setting, endless_form(args, target)?).await,
     };
     let outcome = outcome.map_err(Failure::Work)?;
     print(&match args.output.json {
@@ -173,6 +177,16 @@ async fn run_scenario(args: &Bench, which: Scenario, target: &Target) -> Done {
         true => Ok(()),
         false => Err(Failure::Work("the scenario misses its bar".into())),
     }
+}
+
+/// The form scenario's form, for the model that is measured.
+fn endless_form(args: &Bench, target: &Target) -> Done<Form> {
+    let (source, _) = model::find(&args.model.load.files)?;
+    let text = model::open_text(&source)?;
+    // No answer of the scenario ends by itself.
+    let forms = Forms::new(text.tokenizer(), target.vocab(), &[]);
+    let form = forms.compile(&endless());
+    form.map_err(|e| Failure::Work(e.at("the scenario's form")))
 }
 
 fn grid(args: &GridArgs) -> Grid {

@@ -100,7 +100,7 @@ pub struct ScenarioArgs {
     /// Measure this scenario instead of the grid; ends with code 1 if it misses its bar
     #[arg(long, value_enum, value_name = "NAME")]
     pub scenario: Option<Scenario>,
-    /// Tokens of the scenario's long prompt [default: 16384 for admission, 8192 for prefix, less
+    /// Tokens of the scenario's long prompt [default: 16384 for admission, 8192 for prefix, 64 for form, less
     /// where the context is smaller]
     #[arg(long, value_name = "TOKENS", value_parser = at_least::<64>)]
     pub long_prompt: Option<usize>,
@@ -113,6 +113,8 @@ pub enum Scenario {
     Admission,
     /// The first token of a prompt that shares 95% with an earlier one
     Prefix,
+    /// Eight streams held to a JSON schema against eight free ones
+    Form,
 }
 
 /// How rows are printed.
