@@ -73,14 +73,18 @@ impl Rules<'_> {
 
     /// Any text up to `end` and with it.
     fn text_until(&mut self, end: &str) -> String {
-        let (plain, rest) = self.spelling.split(end);
-        if plain.is_empty() {
-            // A control token cannot be part of the text.
-            return format!("{} {}", self.rule(TEXT), self.spelling.lark(rest));
+        let (plain, control) = self.spelling.split(end);
+        if control.is_empty() {
+            return self.rule_with(&format!("[suffix={}]", quoted(plain)), TEXT);
         }
-        let attributes = format!("[suffix={}]", quoted(plain));
-        let text = self.rule_with(&attributes, TEXT);
-        format!("{text} {}", self.spelling.lark(rest))
+        // A control token cannot be part of the text, but its spelling could.
+        let name = format!("T{}", self.n_rules);
+        self.n_rules += 1;
+        let (plain, spelled) = (quoted(plain), quoted(end));
+        self.text.push_str(&format!(
+            "{name}: ({TEXT} {plain}) & ~({TEXT} {spelled} {TEXT})\n"
+        ));
+        format!("{name} {}", self.spelling.lark(control))
     }
 
     fn json(&mut self, schema: &Value) -> String {
