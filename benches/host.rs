@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pensieve::builtin;
 use pensieve::mlx::{Array, Device, Dtype, Runtime};
-use pensieve::sample::{Params, sample};
+use pensieve::sample::{Params, Row, Sampler, Seen};
 use pensieve::text::{Chat, Text};
 use serde_json::json;
 
@@ -24,8 +24,20 @@ fn wrapper(c: &mut Criterion) {
         top_k: 40,
         ..Params::default()
     };
+    let rows = [Row {
+        params: &warm,
+        eos_ids: &[],
+        stop_ids: &[],
+        drawn: 3,
+        demand: None,
+    }];
+    let mut sampler = Sampler::new(&rows, &[Seen::Prompt(&[1])], 4096).expect("a sampler");
     c.bench_function("sample 4096 logits", |b| {
-        b.iter(|| sample(&logits, &warm, 3).and_then(|token| token.item::<u32>()));
+        b.iter(|| {
+            sampler
+                .draw(&logits, &rows)
+                .and_then(|token| token.item::<u32>())
+        });
     });
 }
 

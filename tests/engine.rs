@@ -1,14 +1,17 @@
 //! The engine thread with a real (small) model: requests alone and together, cancelling, failing,
-//! and returning what they took.
+//! and returning what they took. `PENSIEVE_GOLDEN_DEVICE=gpu` runs it on the GPU.
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::golden::case;
+use common::golden::{case, device};
+use pensieve::cache::{Batch, LayerCache};
 use pensieve::checkpoint::Source;
-use pensieve::engine::{Engine, Event, FinishReason, Options, Request, SubmitError};
-use pensieve::mlx::{Device, memory, stream_count};
+use pensieve::checkpoint::WeightsAs;
+use pensieve::engine::{Engine, Event, FinishReason, MemoryLimit, Options, Request, SubmitError};
+use pensieve::mlx::{Device, Runtime, memory, stream_count};
+use pensieve::models;
 use pensieve::sample::Params;
 use tokio::sync::mpsc::Receiver;
 
@@ -36,7 +39,7 @@ fn start(options: Options) -> Engine {
 
 fn start_case(name: &str, options: Options) -> Engine {
     let options = Options {
-        device: Some(Device::Cpu),
+        device: Some(device()),
         ..options
     };
     let checkpoint = case(name).checkpoint();
@@ -387,4 +390,92 @@ fn a_thousand_steps_leak_nothing() {
         generate(200, seed);
     }
     assert_eq!(settled(), before);
+}
+
+/// What admission expects of a sequence is what its caches weigh, for every kind of cache.
+#[test]
+fn what_a_sequence_takes_is_foretold() {
+    let _alone = ONE_BY_ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    for name in BATCHED {
+        let checkpoint = case(name).checkpoint();
+        let source = Source::Directory(checkpoint.path().to_path_buf());
+        let needed = models::resident_bytes(&source, None, WeightsAs::Stored).unwrap();
+        let loaded = models::load(&source, WeightsAs::Stored, &|_, _| {}).unwrap();
+        let model = loaded.model;
+        assert_eq!(
+            model.facts().weight_bytes,
+            needed,
+            "{name}: before and after loading"
+        );
+        let mut probe = model.caches();
+        model
+            .forward(&Batch::single(&[1], 0).unwrap(), &mut probe)
+            .unwrap();
+        let growths: Vec<_> = probe.iter().map(LayerCache::growth).collect();
+        let mut caches = model.caches();
+        let chunk = 90;
+        for from in (0..540).step_by(chunk) {
+            let batch = Batch::single(&vec![1; chunk], from).unwrap();
+            model.forward(&batch, &mut caches).unwrap().eval().unwrap();
+            let to = from + chunk;
+            let real: usize = caches.iter().map(LayerCache::nbytes).sum();
+            let foretold: usize = growths.iter().map(|g| g.bytes_at(to, chunk)).sum();
+            assert!(real <= foretold, "{name} at {to}: {real} > {foretold}");
+            // A window's room may be two steps less; there are no more than 1024 positions of it.
+            assert!(
+                foretold <= 2 * real,
+                "{name} at {to}: {real}, foretold {foretold}"
+            );
+        }
+    }
+}
+
+#[test]
+fn weights_over_the_budget_are_refused_before_they_are_read() {
+    let _alone = ONE_BY_ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let checkpoint = case("llama-base").checkpoint();
+    let source = Source::Directory(checkpoint.path().to_path_buf());
+    let options = Options {
+        device: Some(Device::Cpu),
+        memory: MemoryLimit::Bytes(20_000),
+        ..Options::default()
+    };
+    let read = |_, _| panic!("nothing is read");
+    let error = Engine::start(source, options, read).err().unwrap();
+    let text = error.to_string();
+    for part in ["20 kB", "as told", "--memory"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn the_parts_of_memory_add_up() {
+    let _alone = ONE_BY_ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let engine = start(Options::default());
+    let handle = &engine.handle;
+    let (prompt, _) = expected();
+    let length = handle.facts().context_length.min(prompt.len() + 400);
+    let events = handle.submit(request(&prompt, length - prompt.len()));
+    let mut events = events.unwrap();
+    let patience = Instant::now();
+    let running = loop {
+        events.blocking_recv().unwrap();
+        let parts = handle.memory();
+        if parts.kv > 0 {
+            break parts;
+        }
+        assert!(patience.elapsed() < Duration::from_secs(20));
+    };
+    assert_eq!(running.weights, handle.facts().weight_bytes);
+    assert_eq!(running.kv_reserved, handle.sequence_bytes(length));
+    assert!(running.kv <= running.kv_reserved, "{running:?}");
+    let taken = running.weights + running.step_reserved + running.kv_capacity;
+    assert_eq!(taken, running.budget);
+    assert!(running.peak >= running.weights + running.kv, "{running:?}");
+    drop(events);
+    while handle.memory().kv_reserved > 0 {
+        assert!(patience.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

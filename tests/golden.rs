@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 
-use common::golden::{Case, case, cases};
+use common::golden::{Case, case, cases, device};
 use common::portable;
 use pensieve::cache::{Batch, LayerCache};
 use pensieve::checkpoint::WeightsAs;
@@ -27,14 +27,6 @@ const FLOAT32: WeightsAs = WeightsAs::Dense(Dtype::Float32);
 
 /// A value, or what is wrong with the case.
 type Check<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-fn device() -> Device {
-    match std::env::var("PENSIEVE_GOLDEN_DEVICE").as_deref() {
-        Ok("gpu") => Device::Gpu,
-        Ok("cpu") | Err(_) => Device::Cpu,
-        Ok(other) => panic!("PENSIEVE_GOLDEN_DEVICE is cpu or gpu, not {other}"),
-    }
-}
 
 /// Checks every case, and fails with all that failed.
 fn each(check: impl Fn(&Case) -> Check<()>) {

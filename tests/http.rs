@@ -220,6 +220,21 @@ fn bad_requests_are_refused_by_name() {
     assert_eq!(server.get("/health").0, 200);
 }
 
+/// With little memory a long prompt is refused with the numbers, a short one answered.
+#[test]
+fn a_prompt_beyond_the_memory_is_refused_with_the_numbers() {
+    let server = Server::start(&["--memory", "27MB", "--weights", "float32"]);
+    let body = json!({"prompt": vec![7; 1500], "max_tokens": 8});
+    let (status, reply) = server.post("/v1/completions", &body);
+    assert_eq!(status, 413, "{reply}");
+    assert_eq!(reply["error"]["code"], "request_too_large", "{reply}");
+    let message = reply["error"]["message"].as_str().unwrap();
+    assert!(message.contains("1500 tokens of prompt") && message.contains("--memory"));
+    let (status, reply) = server.post("/v1/chat/completions", &question());
+    assert_eq!(status, 200, "{reply}");
+    assert_eq!(reply["choices"][0]["message"]["content"], PARIS);
+}
+
 fn raw(server: &Server, request: &[u8]) -> String {
     let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     socket

@@ -15,6 +15,13 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
+    /// One that is full of these entries.
+    pub fn of(entries: Array) -> Self {
+        Self {
+            array: Some(entries),
+        }
+    }
+
     /// Positions it has room for.
     pub fn capacity(&self) -> Result<usize> {
         match &self.array {
@@ -74,6 +81,29 @@ impl Buffer {
         Ok(Self {
             array: self.array.as_ref().map(copy).transpose()?,
         })
+    }
+
+    /// The entries `start..end`, a view; none where nothing was ever written.
+    pub fn entries(&self, start: usize, end: usize) -> Result<Option<Array>> {
+        let entries = |array: &Array| array.slice_axis(2, start as i32, end as i32);
+        self.array.as_ref().map(entries).transpose()
+    }
+
+    /// Joins `parts` in a new buffer of at least `room` positions.
+    pub fn joined(parts: &[Array], room: usize) -> Result<Self> {
+        let Some(like) = parts.first() else {
+            return Ok(Self::default());
+        };
+        let mut len = 0;
+        for part in parts {
+            len += part.dim(2)? as usize;
+        }
+        let rest = room.max(len + 1).next_multiple_of(STEP) - len;
+        let shape = [like.dim(0)?, like.dim(1)?, rest as i32, like.dim(3)?];
+        let rest = Array::zeros(&shape, like.dtype())?;
+        let all: Vec<&Array> = parts.iter().chain([&rest]).collect();
+        let array = Array::concatenate(&all, 2)?;
+        Ok(Self { array: Some(array) })
     }
 
     /// Bytes it takes, unused room included.

@@ -13,6 +13,15 @@ pub struct FullCache {
 }
 
 impl FullCache {
+    /// From `len` keys and values, `[1, K, len, D]` and `[1, K, len, V]`.
+    pub(super) fn of(keys: Array, values: Array, len: usize) -> Self {
+        Self {
+            keys: Buffer::of(keys),
+            values: Buffer::of(values),
+            len,
+        }
+    }
+
     pub(super) fn update(&mut self, k: &Array, v: &Array, offset: usize) -> Result<RowView> {
         continues(self.len, offset, k)?;
         // Whatever fails from here on leaves the cache empty, and using it again is an error.
@@ -42,8 +51,32 @@ impl FullCache {
         })
     }
 
+    /// Keys and values at `start..end`, views.
+    pub(super) fn entries(&self, start: usize, end: usize) -> Result<[Option<Array>; 2]> {
+        Ok([
+            self.keys.entries(start, end)?,
+            self.values.entries(start, end)?,
+        ])
+    }
+
+    /// One that holds these `len` keys and values, with room for `room`.
+    pub(super) fn restored(
+        keys: &[Array],
+        values: &[Array],
+        len: usize,
+        room: usize,
+    ) -> Result<Self> {
+        let (keys, values) = (Buffer::joined(keys, room)?, Buffer::joined(values, room)?);
+        Ok(Self { keys, values, len })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {
@@ -60,12 +93,29 @@ impl FullCache {
 #[derive(Clone, Debug, Default)]
 pub struct LatentCache {
     latents: Buffer,
+    /// Features of a latent that values are made of; 0 before the first update.
+    rank: i32,
     len: usize,
 }
 
 impl LatentCache {
+    /// From `len` latents, `[1, 1, len, R + P]`, and their R.
+    pub(super) fn of(latents: Array, rank: i32, len: usize) -> Self {
+        Self {
+            latents: Buffer::of(latents),
+            rank,
+            len,
+        }
+    }
+
+    /// Features of a latent that values are made of; 0 before the first update.
+    pub(super) fn rank(&self) -> i32 {
+        self.rank
+    }
+
     pub(super) fn update(&mut self, latents: &Array, rank: i32, offset: usize) -> Result<RowView> {
         continues(self.len, offset, latents)?;
+        self.rank = rank;
         let start = std::mem::take(&mut self.len);
         let added = latents.dim(2)? as usize;
         self.latents.write(latents, start)?;
@@ -87,12 +137,31 @@ impl LatentCache {
     pub(super) fn snapshot(&self) -> Result<Self> {
         Ok(Self {
             latents: self.latents.compact(0, self.len)?,
+            rank: self.rank,
             len: self.len,
         })
     }
 
+    /// The latents at `start..end`, a view.
+    pub(super) fn entries(&self, start: usize, end: usize) -> Result<Option<Array>> {
+        self.latents.entries(start, end)
+    }
+
+    /// One that holds these `len` latents, with room for `room`.
+    pub(super) fn restored(latents: &[Array], len: usize, room: usize) -> Result<Self> {
+        let latents = Buffer::joined(latents, room)?;
+        // The next update tells.
+        let rank = 0;
+        Ok(Self { latents, rank, len })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.latents.capacity().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {

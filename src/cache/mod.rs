@@ -4,8 +4,12 @@
 //! which kind of cache it has, nor of how many sequences. Every kind counts positions, so all caches
 //! of a sequence have the same length between steps.
 
+mod arena;
 mod buffer;
+mod extents;
 mod full;
+mod growth;
+pub mod prefix;
 mod recurrent;
 mod view;
 mod window;
@@ -13,14 +17,16 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use arena::ArenaCache;
 pub use full::{FullCache, LatentCache};
+pub use growth::Growth;
 pub use recurrent::RecurrentCache;
 pub use view::{Attend, KvMask, KvView, RowView};
 pub use window::{Reach, WindowCache};
 
 use std::cell::{OnceCell, RefCell};
 
-use crate::mlx::{Array, Dtype, Error, Result};
+use crate::mlx::{Array, Dtype, Error, Result, on_cuda};
 
 /// A window's reach, the first key and the position behind the last: what a mask depends on.
 type MaskKey = (Reach, usize, usize);
@@ -37,6 +43,8 @@ pub struct Batch {
     starts: OnceCell<Array>,
     /// Masks that layers of this pass share.
     masks: RefCell<Vec<(MaskKey, Array)>>,
+    /// Where rows stand in stores, as layers of this pass share it.
+    spans: RefCell<Vec<(Vec<(usize, usize)>, Array)>>,
 }
 
 impl Batch {
@@ -57,6 +65,7 @@ impl Batch {
             offsets,
             starts: OnceCell::new(),
             masks: RefCell::default(),
+            spans: RefCell::default(),
         };
         if b as usize != batch.offsets.len() || (l > 1 && batch.offset().is_none()) {
             let positions = &batch.offsets;
@@ -114,6 +123,21 @@ impl Batch {
         self.tokens.size() == 0
     }
 
+    /// First places and lengths on the device, int32 `[B, 2]`.
+    fn spans(&self, stretches: &[(usize, usize)]) -> Result<Array> {
+        let mut known = self.spans.borrow_mut();
+        if let Some((_, spans)) = known.iter().find(|(of, _)| of == stretches) {
+            return Ok(spans.clone());
+        }
+        let numbers = stretches
+            .iter()
+            .flat_map(|&(first, n)| [first as i32, n as i32]);
+        let numbers: Vec<i32> = numbers.collect();
+        let spans = Array::from_slice(&numbers, &[stretches.len() as i32, 2])?;
+        known.push((stretches.to_vec(), spans.clone()));
+        Ok(spans)
+    }
+
     fn memo(&self, key: MaskKey, make: impl FnOnce() -> Result<Array>) -> Result<Array> {
         let known = self.masks.borrow().iter().find(|(k, _)| *k == key).cloned();
         if let Some((_, mask)) = known {
@@ -125,8 +149,8 @@ impl Batch {
     }
 }
 
-/// What one layer remembers of a sequence. A clone shares the arrays and is a cache of its own.
-#[derive(Clone, Debug)]
+/// What one layer remembers of a sequence, or of several that take their steps together.
+#[derive(Debug)]
 pub enum LayerCache {
     /// Every key and value.
     Full(FullCache),
@@ -138,6 +162,8 @@ pub enum LayerCache {
     Recurrent(RecurrentCache),
     /// A cache for each row of a batch.
     Rows(Vec<LayerCache>),
+    /// A stretch of a common store for each row of a batch.
+    Arena(ArenaCache),
 }
 
 impl LayerCache {
@@ -166,28 +192,112 @@ impl LayerCache {
         LayerCache::Recurrent(RecurrentCache::default())
     }
 
-    /// The caches of several sequences as one, for a step that they take together: a row each.
-    pub fn join(rows: Vec<LayerCache>) -> Result<Self> {
-        let recurrent = rows.iter().map(|row| match row {
+    /// The caches of several sequences as one, for steps that they take together: a row each.
+    ///
+    /// # Errors
+    /// If they are not of one kind, or an array cannot be joined.
+    pub fn join(mut caches: Vec<LayerCache>) -> Result<Self> {
+        let recurrent = caches.iter().map(|cache| match cache {
             LayerCache::Recurrent(cache) => Some(cache),
             _ => None,
         });
         if let Some(rows) = recurrent.collect::<Option<Vec<_>>>() {
             return Ok(LayerCache::Recurrent(RecurrentCache::join(&rows)?));
         }
-        Ok(LayerCache::Rows(rows))
+        if on_cuda()
+            && let Some(arena) = ArenaCache::of(&caches)?
+        {
+            return Ok(LayerCache::Arena(arena));
+        }
+        Ok(match caches.len() {
+            1 => caches.remove(0),
+            _ => LayerCache::Rows(caches),
+        })
     }
 
-    /// The rows that [`LayerCache::join`] made one.
-    pub fn split(self) -> Result<Vec<LayerCache>> {
+    /// Adds a sequence as the last row.
+    ///
+    /// # Errors
+    /// If it is of another kind. The cache may then have lost rows.
+    pub fn push(&mut self, cache: LayerCache) -> Result<()> {
         match self {
-            LayerCache::Rows(rows) => Ok(rows),
-            LayerCache::Recurrent(cache) => {
-                let rows = cache.split()?.into_iter();
-                Ok(rows.map(LayerCache::Recurrent).collect())
+            LayerCache::Rows(rows) => rows.push(cache),
+            LayerCache::Arena(arena) => arena.push(&cache)?,
+            one => {
+                // An empty one stands in until both are joined.
+                let before = std::mem::replace(one, LayerCache::full());
+                *one = Self::join(vec![before, cache])?;
             }
-            one => Ok(vec![one]),
         }
+        Ok(())
+    }
+
+    /// Keeps these rows, at least one, in this order.
+    ///
+    /// # Errors
+    /// If there are no such rows.
+    pub fn keep(&mut self, rows: &[usize]) -> Result<()> {
+        if rows.is_empty() || rows.iter().any(|&row| row >= self.n_rows()) {
+            let message = format!("cannot keep rows {rows:?} of {}", self.n_rows());
+            return Err(Error::new("cache keep", &[], message));
+        }
+        match self {
+            LayerCache::Rows(all) => {
+                let mut old: Vec<Option<LayerCache>> = all.drain(..).map(Some).collect();
+                let mut kept: Vec<_> = rows.iter().filter_map(|&row| old[row].take()).collect();
+                *self = match kept.len() {
+                    1 => kept.remove(0),
+                    _ => LayerCache::Rows(kept),
+                };
+                Ok(())
+            }
+            LayerCache::Arena(arena) => arena.keep(rows),
+            LayerCache::Recurrent(cache) => cache.keep(rows),
+            _ => Ok(()),
+        }
+    }
+
+    /// A row as a cache of its own, which later steps do not change.
+    ///
+    /// # Errors
+    /// If there is no such row.
+    pub fn row(&self, row: usize) -> Result<Self> {
+        match self {
+            LayerCache::Arena(arena) => arena.row(row),
+            LayerCache::Recurrent(cache) => Ok(LayerCache::Recurrent(cache.row(row)?)),
+            LayerCache::Rows(rows) if row < rows.len() => rows[row].fork(),
+            one if row == 0 => one.fork(),
+            _ => Err(Error::new(
+                "cache row",
+                &[],
+                format!("there is no row {row}"),
+            )),
+        }
+    }
+
+    /// Rows: sequences that it remembers.
+    pub fn n_rows(&self) -> usize {
+        match self {
+            LayerCache::Rows(rows) => rows.len(),
+            LayerCache::Arena(arena) => arena.n_rows(),
+            LayerCache::Recurrent(cache) => cache.n_rows(),
+            _ => 1,
+        }
+    }
+
+    /// A cache of its own with the same content. It shares the arrays, and copies one when either
+    /// changes it.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(match self {
+            LayerCache::Full(cache) => LayerCache::Full(cache.clone()),
+            LayerCache::Latent(cache) => LayerCache::Latent(cache.clone()),
+            LayerCache::Window(cache) => LayerCache::Window(cache.clone()),
+            LayerCache::Recurrent(cache) => LayerCache::Recurrent(cache.clone()),
+            LayerCache::Rows(_) | LayerCache::Arena(_) => {
+                let rows = (0..self.n_rows()).map(|row| self.row(row));
+                LayerCache::Rows(rows.collect::<Result<_>>()?)
+            }
+        })
     }
 
     /// Adds keys and values (`[B, K, L, D]`) at the batch's positions and shows all that queries may
@@ -200,6 +310,9 @@ impl LayerCache {
             return each_row(rows, batch, |row, i, offset| {
                 row.update_row(&row_of(k, i)?, &row_of(v, i)?, offset, batch)
             });
+        }
+        if let LayerCache::Arena(arena) = self {
+            return arena.update(k, v, batch);
         }
         let offset = only_offset(batch)?;
         Ok(KvView::from(self.update_row(k, v, offset, batch)?))
@@ -229,6 +342,10 @@ impl LayerCache {
             return each_row(rows, batch, |row, i, offset| {
                 row.update_latent_row(&row_of(latents, i)?, rank, offset)
             });
+        }
+        if let LayerCache::Arena(arena) = self {
+            let v = latents.slice_axis(-1, 0, rank)?;
+            return arena.update(latents, &v, batch);
         }
         let offset = only_offset(batch)?;
         Ok(KvView::from(self.update_latent_row(latents, rank, offset)?))
@@ -268,11 +385,15 @@ impl LayerCache {
             LayerCache::Window(cache) => cache.rewind(len),
             LayerCache::Recurrent(cache) => cache.rewind(len),
             LayerCache::Rows(rows) => rows.iter_mut().try_for_each(|row| row.rewind(len)),
+            LayerCache::Arena(_) => {
+                let message = "rows of a common store go back one by one: take a row first";
+                Err(Error::new("cache rewind", &[], message))
+            }
         }
     }
 
     /// A copy that takes no more bytes than it needs and that later steps do not change. To go back
-    /// to it, clone it.
+    /// to it, fork it.
     pub fn snapshot(&self) -> Result<Self> {
         Ok(match self {
             LayerCache::Full(cache) => LayerCache::Full(cache.snapshot()?),
@@ -283,6 +404,7 @@ impl LayerCache {
                 let rows = rows.iter().map(LayerCache::snapshot);
                 LayerCache::Rows(rows.collect::<Result<_>>()?)
             }
+            LayerCache::Arena(_) => self.fork()?,
         })
     }
 
@@ -294,6 +416,7 @@ impl LayerCache {
             LayerCache::Window(cache) => cache.len(),
             LayerCache::Recurrent(cache) => cache.len(),
             LayerCache::Rows(rows) => rows.iter().map(LayerCache::len).max().unwrap_or(0),
+            LayerCache::Arena(arena) => arena.len(),
         }
     }
 
@@ -310,6 +433,7 @@ impl LayerCache {
             LayerCache::Window(cache) => cache.nbytes(),
             LayerCache::Recurrent(cache) => cache.nbytes(),
             LayerCache::Rows(rows) => rows.iter().map(LayerCache::nbytes).sum(),
+            LayerCache::Arena(arena) => arena.nbytes(),
         }
     }
 
@@ -321,6 +445,8 @@ impl LayerCache {
             LayerCache::Window(cache) => cache.arrays(),
             LayerCache::Recurrent(cache) => cache.arrays(),
             LayerCache::Rows(rows) => rows.iter().flat_map(LayerCache::arrays).collect(),
+            // Its writes are started where they are made.
+            LayerCache::Arena(_) => Vec::new(),
         }
     }
 }

@@ -61,24 +61,59 @@ impl RecurrentCache {
         Ok(Self {
             conv: join(rows.iter().map(|row| row.conv.as_ref()).collect())?,
             state: join(rows.iter().map(|row| row.state.as_ref()).collect())?,
-            lens: rows.iter().map(|row| row.len()).collect(),
+            lens: rows
+                .iter()
+                .flat_map(|row| row.lens.iter().copied())
+                .collect(),
         })
     }
 
-    /// The rows by themselves.
-    pub(super) fn split(&self) -> Result<Vec<Self>> {
-        let row = |array: &Option<Array>, i: usize| {
-            let row = |array: &Array| array.slice_axis(0, i as i32, i as i32 + 1);
+    /// A row by itself.
+    pub(super) fn row(&self, i: usize) -> Result<Self> {
+        let Some(&len) = self.lens.get(i) else {
+            let message = format!("there is no row {i} among {}", self.lens.len());
+            return Err(Error::new("cache row", &[], message));
+        };
+        let row = |array: &Option<Array>| {
+            let row = |array: &Array| array.slice_axis(0, i as i32, i as i32 + 1)?.copied();
             array.as_ref().map(row).transpose()
         };
-        let rows = self.lens.iter().enumerate().map(|(i, &len)| {
-            Ok(Self {
-                conv: row(&self.conv, i)?,
-                state: row(&self.state, i)?,
-                lens: vec![len],
-            })
-        });
-        rows.collect()
+        Ok(Self {
+            conv: row(&self.conv)?,
+            state: row(&self.state)?,
+            lens: vec![len],
+        })
+    }
+
+    /// Keeps these rows, in this order.
+    pub(super) fn keep(&mut self, rows: &[usize]) -> Result<()> {
+        let indices: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let indices = Array::from_slice(&indices, &[indices.len() as i32])?;
+        let keep = |array: &Option<Array>| {
+            let keep = |array: &Array| array.take(&indices, 0);
+            array.as_ref().map(keep).transpose()
+        };
+        (self.conv, self.state) = (keep(&self.conv)?, keep(&self.state)?);
+        self.lens = rows
+            .iter()
+            .filter_map(|&row| self.lens.get(row).copied())
+            .collect();
+        Ok(())
+    }
+
+    pub(super) fn n_rows(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// The convolution's inputs and the state.
+    pub(super) fn parts(&self) -> [Option<Array>; 2] {
+        [self.conv.clone(), self.state.clone()]
+    }
+
+    /// One that has seen `len` tokens and was left with these.
+    pub(super) fn restored(conv: Option<Array>, state: Option<Array>, len: usize) -> Self {
+        let lens = vec![len];
+        Self { conv, state, lens }
     }
 
     pub(super) fn rewind(&mut self, len: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Each kind of cache: what it shows, what it gives back, what it weighs.
 
-use super::{Batch, KvMask, LayerCache, Reach};
+use super::buffer::STEP;
+use super::{Batch, Growth, KvMask, LayerCache, Reach};
 use crate::mlx::{Array, Device, Dtype, Runtime};
 
 /// One key for each position, whose one feature is the position: `[1, 1, L, 1]`.
@@ -61,7 +62,7 @@ fn every_query_sees_what_it_should_however_the_tokens_come() {
             &[600, 1, 1, 5],
             &[3, 255, 1, 256, 1, 300, 1],
         ] {
-            let mut cache = empty.clone();
+            let mut cache = empty.fork().unwrap();
             let mut from = 0;
             for length in lengths {
                 let to = from + length;
@@ -141,7 +142,7 @@ fn a_snapshot_outlives_what_comes_after() {
         let kept = cache.snapshot().unwrap();
         seen(&mut cache, 20, 300);
         for _ in 0..2 {
-            let mut back = kept.clone();
+            let mut back = kept.fork().unwrap();
             assert_eq!(back.len(), 20);
             assert_eq!(seen(&mut back, 20, 25), expected(reach, 20, 25));
         }
@@ -167,7 +168,7 @@ fn a_recurrent_cache_goes_back_to_the_start_or_a_snapshot() {
     assert_eq!(step(&mut cache, 4, 5), [2.0, 3.0, 4.0]);
     assert!(cache.rewind(4).is_err());
     assert_eq!(cache.nbytes(), 3 * 4);
-    let mut back = kept.clone();
+    let mut back = kept.fork().unwrap();
     assert_eq!(step(&mut back, 4, 5), [2.0, 3.0, 4.0]);
     cache.rewind(0).unwrap();
     assert!(cache.is_empty() && cache.nbytes() == 0);
@@ -189,4 +190,186 @@ fn latents_are_keys_and_their_front_is_values() {
     assert_eq!(view.v.to_vec::<f32>().unwrap(), [1.0, 2.0, 4.0, 5.0]);
     assert_eq!(cache.nbytes(), 4 * 3 * 256);
     assert!(cache.update_latent(&latents, 2, &batch(3, 5)).is_err());
+}
+
+/// Rows of a common store and rows by themselves see the same, whoever comes and goes.
+#[test]
+fn a_common_store_shows_what_single_caches_show() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let entry = |row: usize, from: usize, to: usize| {
+        // Two heads of four features, all different.
+        let n = to - from;
+        let number = |i: usize| (row * 100_000 + from * 8 + i) as f32;
+        let numbers: Vec<f32> = (0..n * 8).map(number).collect();
+        let array = Array::from_slice(&numbers, &[1, n as i32, 2, 4]).unwrap();
+        array.swapaxes(1, 2).unwrap()
+    };
+    let kinds = [
+        LayerCache::full(),
+        LayerCache::sliding(1),
+        LayerCache::sliding(40),
+        LayerCache::sliding(300),
+        LayerCache::chunked(100),
+        LayerCache::latent(),
+    ];
+    for empty in kinds {
+        let start = |row: usize, len: usize| {
+            let mut cache = empty.fork().unwrap();
+            put(&mut cache, &entry(row, 0, len), &batch(0, len));
+            cache
+        };
+        let mut single: Vec<(usize, LayerCache)> = Vec::new();
+        for (row, len) in [5, 256, 300, 1].into_iter().enumerate() {
+            single.push((row, start(row, len)));
+        }
+        let rows: Vec<LayerCache> = single.iter().map(|(_, c)| c.fork().unwrap()).collect();
+        let mut all = LayerCache::Arena(super::ArenaCache::of(&rows).unwrap().unwrap());
+        for step in 0..600 {
+            match step {
+                90 => {
+                    single = [3, 0, 2]
+                        .map(|i| (single[i].0, single[i].1.fork().unwrap()))
+                        .into();
+                    all.keep(&[3, 0, 2]).unwrap();
+                }
+                120 | 121 => {
+                    let cache = start(step, 700);
+                    all.push(cache.fork().unwrap()).unwrap();
+                    single.push((step, cache));
+                }
+                _ => {}
+            }
+            let lens: Vec<usize> = single.iter().map(|(_, cache)| cache.len()).collect();
+            let entries: Vec<Array> = single
+                .iter()
+                .map(|(row, cache)| entry(*row, cache.len(), cache.len() + 1))
+                .collect();
+            let k = Array::concatenate(&entries.iter().collect::<Vec<_>>(), 0).unwrap();
+            let tokens = Array::from_slice(&vec![0u32; lens.len()], &[lens.len() as i32, 1]);
+            let together = Batch::new(tokens.unwrap(), lens.clone()).unwrap();
+            let found = attended(&put(&mut all, &k, &together), lens.len());
+            for (i, (_, cache)) in single.iter_mut().enumerate() {
+                let view = put(cache, &entries[i], &batch(lens[i], lens[i] + 1));
+                if step % 29 == 0 || step > 590 {
+                    assert_eq!(attended(&view, 1)[0], found[i], "row {i} of step {step}");
+                }
+            }
+            if step == 400 {
+                // Taken out, a row goes on as it would have.
+                let (row, cache) = &mut single[1];
+                let mut alone = all.row(1).unwrap();
+                assert_eq!(alone.len(), cache.len());
+                let n = cache.len();
+                let next = entry(*row, n, n + 1);
+                let view = put(&mut alone, &next, &batch(n, n + 1));
+                let view = attended(&view, 1);
+                let mut other = cache.fork().unwrap();
+                let expected = attended(&put(&mut other, &next, &batch(n, n + 1)), 1);
+                assert_eq!(view, expected);
+            }
+        }
+        assert_eq!(all.n_rows(), 5);
+    }
+}
+
+fn put(cache: &mut LayerCache, k: &Array, batch: &Batch) -> super::KvView {
+    match cache {
+        LayerCache::Latent(_) => {
+            let heads = k.slice_axis(1, 0, 1).unwrap();
+            cache.update_latent(&heads, 4, batch).unwrap()
+        }
+        LayerCache::Arena(_) if is_latent(cache) => {
+            let heads = k.slice_axis(1, 0, 1).unwrap();
+            cache.update_latent(&heads, 4, batch).unwrap()
+        }
+        _ => cache.update(k, k, batch).unwrap(),
+    }
+}
+
+fn is_latent(cache: &LayerCache) -> bool {
+    matches!(cache.row(0).unwrap(), LayerCache::Latent(_))
+}
+
+/// What queries of no preference find: the mean of the values that each row sees.
+fn attended(view: &super::KvView, rows: usize) -> Vec<Vec<f32>> {
+    let queries = Array::zeros(&[rows as i32, 2, 1, 4], Dtype::Float32).unwrap();
+    let found = view.attend(&queries, super::Attend::scaled(1.0)).unwrap();
+    let found = found.contiguous().unwrap().to_vec::<f32>().unwrap();
+    found
+        .chunks(found.len() / rows)
+        .map(<[f32]>::to_vec)
+        .collect()
+}
+
+/// What is foretold from one token on is what caches weigh at any length, however the tokens come.
+#[test]
+fn growth_foretells_bytes() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let entry =
+        |l: usize, d: usize| Array::zeros(&[1, 3, l as i32, d as i32], Dtype::Float16).unwrap();
+    let feed = |cache: &mut LayerCache, from: usize, to: usize| {
+        let (l, batch) = (to - from, batch(from, to));
+        match cache {
+            LayerCache::Latent(_) => {
+                let latents = entry(l, 5);
+                cache.update_latent(&latents, 4, &batch).unwrap();
+            }
+            LayerCache::Recurrent(recurrent) => {
+                let x = Array::zeros(&[1, l as i32, 7], Dtype::Float32).unwrap();
+                recurrent.conv_window(&x, 4).unwrap();
+                let state = Array::zeros(&[1, 2, 9], Dtype::Float32).unwrap();
+                recurrent.advance(Some(state), &batch).unwrap();
+            }
+            _ => {
+                // Keys and values of different width, as latent attention unpacked has them.
+                cache.update(&entry(l, 6), &entry(l, 4), &batch).unwrap();
+            }
+        }
+    };
+    let kinds = [
+        LayerCache::full(),
+        LayerCache::latent(),
+        LayerCache::recurrent(),
+        LayerCache::sliding(1),
+        LayerCache::sliding(100),
+        LayerCache::sliding(700),
+        LayerCache::chunked(300),
+    ];
+    for empty in kinds {
+        let mut probe = empty.fork().unwrap();
+        feed(&mut probe, 0, 1);
+        let growth = probe.growth();
+        assert_eq!(growth.bytes_at(0, 1), 0);
+        let step = match growth {
+            Growth::Window { bytes, .. } => bytes * STEP,
+            Growth::Positions(_) | Growth::Fixed(_) => 0,
+        };
+        for chunk in [1, 37, 512] {
+            let mut cache = empty.fork().unwrap();
+            let mut len = 0;
+            while len < 2100 {
+                // The last tokens come one by one, as an answer's do.
+                let to = if len < 1800 { len + chunk } else { len + 1 };
+                feed(&mut cache, len, to);
+                len = to;
+                let (real, foretold) = (cache.nbytes(), growth.bytes_at(len, chunk));
+                assert!(
+                    real <= foretold,
+                    "{empty:?} at {len} by {chunk}: {real} > {foretold}"
+                );
+                // A chunk of a window's room may be left over from earlier, larger ones.
+                if step == 0 {
+                    assert_eq!(real, foretold, "{empty:?} at {len} by {chunk}");
+                }
+            }
+            if step > 0 {
+                let (real, foretold) = (cache.nbytes(), growth.bytes_at(len, chunk));
+                assert!(
+                    foretold <= real + 2 * step + step * chunk.div_ceil(STEP),
+                    "{empty:?} by {chunk}: {real}, foretold {foretold}"
+                );
+            }
+        }
+    }
+    assert_eq!(Growth::Positions(3).bytes_at(usize::MAX, 512), usize::MAX);
 }

@@ -1,6 +1,8 @@
 //! What attention reads: keys, values, and which of them a query sees.
 
-use crate::mlx::{Array, Dtype, Error, Mask, Result, scaled_dot_product_attention};
+use crate::mlx::{
+    Array, Dtype, Error, Mask, Ragged, Result, on_cuda, scaled_dot_product_attention,
+};
 
 /// Which keys the queries of a step see.
 #[derive(Clone, Debug)]
@@ -50,14 +52,23 @@ impl Attend<'_> {
 /// Rows of different lengths have a view each: padding them to one length would take a mask, and a
 /// mask turns MLX's fused attention off.
 #[derive(Clone, Debug)]
-pub struct KvView {
+pub struct KvView(Views);
+
+#[derive(Clone, Debug)]
+enum Views {
     /// One for the whole batch, or one for each row.
-    rows: Vec<RowView>,
+    Rows(Vec<RowView>),
+    /// A stretch of a common store for each row.
+    Ragged(Ragged),
 }
 
 impl KvView {
     pub(super) fn rows(rows: Vec<RowView>) -> Self {
-        Self { rows }
+        Self(Views::Rows(rows))
+    }
+
+    pub(super) fn ragged(ragged: Ragged) -> Self {
+        Self(Views::Ragged(ragged))
     }
 
     /// The view that all rows share.
@@ -65,29 +76,43 @@ impl KvView {
     /// # Errors
     /// If rows have a view each.
     pub fn shared(&self) -> Result<&RowView> {
-        match &self.rows[..] {
-            [view] => Ok(view),
+        match &self.0 {
+            Views::Rows(rows) if rows.len() == 1 => Ok(&rows[0]),
             _ => Err(Error::new("attention", &[], "its rows have a cache each")),
         }
     }
 
     /// Attention of `queries [B, H, L, D]`, where H is a multiple of K: `[B, H, L, V]`.
     pub fn attend(&self, queries: &Array, how: Attend) -> Result<Array> {
-        if let [view] = &self.rows[..] {
-            return view.attend(queries, how);
-        }
-        let attended = self.rows.iter().enumerate().map(|(i, view)| {
-            let queries = queries.slice_axis(0, i as i32, i as i32 + 1)?;
-            view.attend(&queries, how)
-        });
-        let attended = attended.collect::<Result<Vec<_>>>()?;
+        let row = |i: usize| queries.slice_axis(0, i as i32, i as i32 + 1);
+        let attended: Result<Vec<Array>> = match &self.0 {
+            Views::Rows(rows) => match &rows[..] {
+                [view] => return view.attend(queries, how),
+                rows => {
+                    let rows = rows.iter().enumerate();
+                    rows.map(|(i, view)| view.attend(&row(i)?, how)).collect()
+                }
+            },
+            Views::Ragged(ragged) if on_cuda() => {
+                return ragged.attend(queries, how.scale, how.softcap, how.sinks);
+            }
+            Views::Ragged(ragged) => {
+                let rows = (0..ragged.len()).map(|i| {
+                    let (k, v) = ragged.row(i)?;
+                    let mask = KvMask::None;
+                    RowView { k, v, mask }.attend(&row(i)?, how)
+                });
+                rows.collect()
+            }
+        };
+        let attended = attended?;
         Array::concatenate(&attended.iter().collect::<Vec<_>>(), 0)
     }
 }
 
 impl From<RowView> for KvView {
     fn from(view: RowView) -> Self {
-        Self { rows: vec![view] }
+        Self(Views::Rows(vec![view]))
     }
 }
 

@@ -71,6 +71,23 @@ impl WindowCache {
         }
     }
 
+    /// From the entries of the positions `start..len`.
+    pub(super) fn of(reach: Reach, keys: Buffer, values: Buffer, start: usize, len: usize) -> Self {
+        Self {
+            reach,
+            keys,
+            values,
+            start,
+            len,
+        }
+    }
+
+    /// The position of the first entry that the next query sees, or of the last entry.
+    pub(super) fn needed(&self) -> usize {
+        let first = self.reach.first(self.len).max(self.start);
+        first.min(self.len.saturating_sub(1))
+    }
+
     pub(super) fn update(
         &mut self,
         k: &Array,
@@ -137,8 +154,49 @@ impl WindowCache {
         })
     }
 
+    /// How far back it reaches.
+    pub(super) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// The position of the first entry that it has.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Keys and values at positions `from..to`, views.
+    pub(super) fn entries(&self, from: usize, to: usize) -> Result<[Option<Array>; 2]> {
+        let (from, to) = (
+            from.saturating_sub(self.start),
+            to.saturating_sub(self.start),
+        );
+        Ok([self.keys.entries(from, to)?, self.values.entries(from, to)?])
+    }
+
+    /// One that ends at `len` and holds these keys and values, from position `start` on.
+    pub(super) fn restored(
+        reach: Reach,
+        [keys, values]: [&[Array]; 2],
+        start: usize,
+        len: usize,
+    ) -> Result<Self> {
+        let room = len - start + STEP;
+        Ok(Self {
+            reach,
+            keys: Buffer::joined(keys, room)?,
+            values: Buffer::joined(values, room)?,
+            start,
+            len,
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Positions that it has room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.keys.capacity().unwrap_or(0)
     }
 
     pub(super) fn nbytes(&self) -> usize {

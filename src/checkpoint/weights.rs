@@ -399,10 +399,9 @@ impl Cursor<'_> {
 
     /// Evaluates and counts what the model will hold.
     pub(super) fn keep(&self, arrays: &[&Array]) -> LoadResult<()> {
-        if self.weights.dry {
-            return Ok(());
+        if !self.weights.dry {
+            mlx::eval(arrays)?;
         }
-        mlx::eval(arrays)?;
         let bytes: usize = arrays.iter().map(|array| array.nbytes()).sum();
         let resident = &self.weights.resident;
         resident.set(resident.get() + bytes);

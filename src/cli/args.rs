@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::exit;
+use super::bench_args::Bench;
+use super::form::FormArgs;
+use super::hub_args::{Doctor, List, Pull, Rm, Show};
+use super::sampling::Sampling;
+use super::{exit, size};
 use crate::checkpoint::Source;
-use crate::engine::WeightsMode;
+use crate::engine::{MemoryLimit, WeightsMode};
 use crate::mlx::{Device, Dtype};
 use crate::text::{reasoning, tools};
 
@@ -61,6 +65,24 @@ pub enum Command {
     /// Check a model's files: settings, names and shapes, and every number for NaN and infinity
     #[command(after_help = exit::TABLE)]
     Check(Check),
+    /// Measure speed, or make a model with random weights to measure with
+    #[command(after_help = exit::TABLE)]
+    Bench(Box<Bench>),
+    /// Fetch models from the hub, or list some that fit this machine
+    #[command(after_help = exit::TABLE)]
+    Pull(Pull),
+    /// List the models on this machine
+    #[command(after_help = exit::TABLE)]
+    List(List),
+    /// Say what a model on this machine is, and what memory it takes
+    #[command(after_help = exit::TABLE)]
+    Show(Show),
+    /// Remove models from this machine
+    #[command(after_help = exit::TABLE)]
+    Rm(Rm),
+    /// Look for what keeps models from being fetched, loaded or served here, and say what to do
+    #[command(after_help = exit::TABLE)]
+    Doctor(Doctor),
 }
 
 /// Arguments of `run`.
@@ -83,6 +105,9 @@ pub struct Run {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub answer: Answer,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub form: FormArgs,
 }
 
 /// Arguments of `chat`.
@@ -91,6 +116,9 @@ pub struct Chat {
     /// Print the line of measurements after each answer
     #[arg(long)]
     pub verbose: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub reuse: Reuse,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub model: Model,
@@ -114,9 +142,20 @@ pub struct Serve {
     /// Requests that may wait beside the running ones; further ones get 503
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub queue: usize,
-    /// Requests that run at a time
-    #[arg(long, default_value_t = 4, value_name = "N")]
-    pub max_running: usize,
+    /// Requests that run at a time [default: 32 on a GPU, 8 on a CPU]
+    #[arg(long, value_name = "N", value_parser = at_least::<1>)]
+    pub max_running: Option<usize>,
+    /// Tokens of an answer that memory is reserved for before its request runs; a longer answer goes
+    /// on as long as there is memory, and else ends with `length`
+    #[arg(long, default_value_t = 4096, value_name = "TOKENS")]
+    pub answer_reserve: usize,
+    /// Report a step that takes longer, and answer /health with 503 while it does; 0 never does
+    /// [default: 120 on a GPU, 600 on a CPU]
+    #[arg(long, value_name = "SECONDS")]
+    pub watchdog: Option<u64>,
+    /// End with code 70 when a step takes longer than --watchdog
+    #[arg(long)]
+    pub watchdog_exit: bool,
     /// A further name that requests may call the model by (may be repeated; `*` is any)
     #[arg(long, value_name = "NAME")]
     pub model_alias: Vec<String>,
@@ -193,6 +232,17 @@ pub struct Serve {
     /// Seconds that running requests get to finish after SIGINT or SIGTERM
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub drain: u64,
+    /// Leave out of system messages what this regular expression matches, or its groups if it has any,
+    /// so that text that changes with each request does not keep its prompt from being reused (may
+    /// be repeated). Known such lines are left out anyway: see docs/prefix-cache.md
+    #[arg(long, value_name = "REGEX")]
+    pub volatile: Vec<String>,
+    /// Give system messages to the model as they are
+    #[arg(long, conflicts_with = "volatile")]
+    pub keep_volatile: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub reuse: Reuse,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub notations: Notations,
@@ -267,7 +317,7 @@ pub struct Check {
 }
 
 /// Reads a count of `LEAST` or more.
-fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
+pub(super) fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n >= LEAST => Ok(n),
         _ => Err(format!("expected a whole number, {LEAST} or more")),
@@ -278,12 +328,13 @@ fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct Files {
-    /// A directory with config.json, *.safetensors and tokenizer.json, or `builtin:tiny`
+    /// A directory with config.json, *.safetensors and tokenizer.json; or ORG/NAME, ORG/NAME@REVISION or
+    /// a short name (see `pensieve pull`), fetched if it is not here; or `builtin:tiny`
     #[arg(
         long,
         env = "PENSIEVE_MODEL",
         default_value = "builtin:tiny",
-        value_name = "DIR"
+        value_name = "DIR|NAME"
     )]
     pub model: String,
     /// A directory with adapter_config.json and adapters.safetensors, as mlx-lm writes them: a
@@ -309,6 +360,10 @@ pub struct Load {
     /// infinity
     #[arg(long)]
     pub check: bool,
+    /// How much memory all may take, weights and everything else: a size such as 12GB or 8GiB, or a
+    /// share of what the device has, such as 75%
+    #[arg(long, value_name = "SIZE|PERCENT", value_parser = size::memory)]
+    pub memory: Option<MemoryLimit>,
 }
 
 /// Which model, and how it is loaded and run.
@@ -324,6 +379,23 @@ pub struct Model {
     /// Tokens that are computed in one go, of prompts and answers together
     #[arg(long, default_value_t = 512, value_name = "TOKENS")]
     pub prefill_step_size: usize,
+    /// Do not run anything before the first request comes, which then waits for kernels to be compiled
+    #[arg(long)]
+    pub no_warm_up: bool,
+    /// Have the system keep the weights in memory, them and nothing else (macOS 15 and later)
+    #[arg(long)]
+    pub wire_weights: bool,
+}
+
+/// What is kept of earlier requests.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct Reuse {
+    /// Memory for what earlier prompts and answers left, so that those that begin alike need not be
+    /// computed again: bytes, or a number with K, M, G; 0 keeps nothing [default: a quarter of the
+    /// memory that is left beside the weights]
+    #[arg(long, value_name = "SIZE", value_parser = size::or_none)]
+    pub prefix_cache: Option<usize>,
 }
 
 /// How an answer is generated.
@@ -357,6 +429,9 @@ pub struct Answer {
     /// Variables for the chat template, as a JSON object, such as '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON")]
     pub chat_template_config: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sampling: Sampling,
 }
 
 /// `--device`.

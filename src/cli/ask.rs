@@ -9,7 +9,7 @@ use super::args::Answer;
 use super::model::Opened;
 use super::{Done, Failure};
 use crate::engine::{Event, FinishReason, Request, Stats};
-use crate::sample::Params;
+use crate::sample::{Form, Params};
 use crate::text::tools::Output;
 use crate::text::{AnswerParser, Chat, TextStream};
 
@@ -105,6 +105,7 @@ impl Asked {
         args: &Answer,
         mut stream: TextStream,
         params: Params,
+        form: Option<Form>,
         prompt: Vec<u32>,
         dialogue: bool,
     ) -> Done<Self> {
@@ -117,7 +118,7 @@ impl Asked {
             prompt,
             params,
             max_tokens: args.max_tokens,
-            form: None,
+            form,
             stop_ids: Vec::new(),
             logprobs: None,
             prompt_logprobs: false,

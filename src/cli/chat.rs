@@ -16,7 +16,10 @@ const HELP: &str = "\
 
 /// Runs the subcommand.
 pub fn run(args: Chat) -> Done {
-    let opened = model::open(&args.model, None, 1, 1)?;
+    let mut opened = model::open(&args.model, |options| {
+        (options.queue_limit, options.max_running) = (1, 1);
+        options.prefix_cache = args.reuse.prefix_cache;
+    })?;
     if !opened.text.has_template() {
         return Err(Failure::Model(
             "this model has no chat template, so it cannot hold a dialogue; use `pensieve run`"
@@ -29,7 +32,7 @@ pub fn run(args: Chat) -> Done {
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
     let mut editor = rustyline::DefaultEditor::new()
         .map_err(|e| Failure::Work(format!("cannot use the terminal: {e}")))?;
-    let facts = opened.engine.handle.facts();
+    let facts = opened.engine.handle.facts().clone();
     eprintln!("{} is ready; /help lists the commands", facts.id);
     let mut messages: Vec<Value> = Vec::new();
     loop {
@@ -72,17 +75,17 @@ pub fn run(args: Chat) -> Done {
                 messages.pop();
                 eprintln!("pensieve: {message} (/clear starts anew)");
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(opened.why(failure)),
         }
     }
 }
 
 /// Prints the answer as it comes and returns it. Ctrl-C ends it where it is.
 async fn answer(opened: &Opened, args: &Chat, messages: &[Value]) -> Done<(String, Outcome)> {
-    let params = model::params(&args.answer, &opened.engine.generation)?;
+    let params = model::params(&args.answer, opened)?;
     let prompt = encode_chat(opened, &args.answer, messages)?;
     let stream = opened.text.stream(args.answer.stop.clone());
-    let mut asked = Asked::new(opened, &args.answer, stream, params, prompt, true)?;
+    let mut asked = Asked::new(opened, &args.answer, stream, params, None, prompt, true)?;
     let mut answer = Said::default();
     loop {
         let event = tokio::select! {

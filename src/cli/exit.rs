@@ -8,7 +8,7 @@ pub const TABLE: &str = "\
 Exit codes:
   0    done
   1    the work failed (also: the address is in use, standard output is closed, `check` found
-       numbers that are not finite)
+       numbers that are not finite, `doctor` found something wrong)
   2    the command line is wrong
   3    the model cannot be loaded
   4    the input is refused (empty, over the context, not UTF-8, or by the chat template)
@@ -30,7 +30,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn code(&self) -> u8 {
+    /// The process's exit code.
+    pub fn code(&self) -> u8 {
         match self {
             Failure::Work(_) => 1,
             Failure::Usage(_) => 2,

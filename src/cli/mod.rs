@@ -4,15 +4,28 @@
 
 mod args;
 mod ask;
+mod bench;
+mod bench_args;
 mod chat;
 mod check;
 mod config;
+mod doctor;
 mod exit;
+mod fetching;
+mod form;
 mod fuse;
+mod hub_args;
+mod list;
 mod model;
 mod perplexity;
+mod progress;
+mod pull;
+mod rm;
 mod run;
+mod sampling;
 mod serve;
+mod show;
+mod size;
 
 use std::process::ExitCode;
 
@@ -40,6 +53,12 @@ pub fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::run(args),
         Command::Fuse(args) => fuse::run(args),
         Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(*args),
+        Command::Pull(args) => pull::run(args),
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Rm(args) => rm::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

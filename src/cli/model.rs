@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use super::args::{Answer, Files, Load, Model};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::args::{Answer, Files, Load, Model};
-use super::{Done, Failure, check};
+use super::progress::Progress;
+use super::{Done, Failure, check, fetching};
 use crate::builtin;
 use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
-use crate::engine::{Engine, Options};
+use crate::engine::{Engine, Loading, Options};
+use crate::hub::{HubError, Name};
 use crate::sample::Params;
 use crate::text::Text;
 
@@ -20,14 +22,19 @@ pub struct Opened {
     pub text: Text,
 }
 
-/// Finds and loads the model, with a progress bar on a terminal. `queue_limit` and `max_running`
-/// are those of [`Options`]; `name` is what it is served under.
-pub fn open(
-    args: &Model,
-    name: Option<String>,
-    queue_limit: usize,
-    max_running: usize,
-) -> Done<Opened> {
+impl Opened {
+    /// Why an answer failed: the engine's own end, if it has ended.
+    pub fn why(&mut self, failure: Failure) -> Failure {
+        match self.engine.stop() {
+            Ok(()) => failure,
+            Err(e) => Failure::Engine(format!("the engine ended unexpectedly: {e}")),
+        }
+    }
+}
+
+/// Finds and loads the model, with a progress bar on a terminal. `change` sets what the subcommand has
+/// its own ways of.
+pub fn open(args: &Model, change: impl FnOnce(&mut Options)) -> Done<Opened> {
     let (source, own_name) = find(&args.load.files)?;
     let text = open_text(&source)?;
     check::before_loading(&source, &args.load)?;
@@ -36,18 +43,21 @@ pub fn open(
             "--prefill-step-size must be at least 1".into(),
         ));
     }
-    let options = Options {
-        id: name.unwrap_or(own_name),
+    let mut options = Options {
+        id: own_name,
         eos_ids: text.tokenizer().eos_token_id().into_iter().collect(),
         prefill_chunk: args.prefill_step_size,
         context_length: args.context_length,
-        queue_limit,
-        max_running,
+        warm_up: !args.no_warm_up,
+        wire_weights: args.wire_weights,
         ..options(&args.load)
     };
-    let engine = loading(&source, |report| {
-        Engine::start(source.clone(), options, report)
-    })?;
+    change(&mut options);
+    let progress = Progress::new();
+    let shown = progress.clone();
+    let started = Engine::start_showing(source.clone(), options, move |phase| shown.show(phase));
+    progress.end();
+    let engine = started.map_err(|e| cannot_load(&source, e))?;
     check_vocabulary(&engine, &text)?;
     if engine.handle.facts().text_only {
         let id = &engine.handle.facts().id;
@@ -68,6 +78,7 @@ pub fn options(args: &Load) -> Options {
         device: args.device.device(),
         weights: args.weights.mode(),
         adapters: args.files.adapters(),
+        memory: args.memory.unwrap_or_default(),
         ..Options::default()
     }
 }
@@ -78,17 +89,20 @@ pub fn loading<T>(
     source: &Source,
     load: impl FnOnce(Box<dyn Fn(u64, u64) + Send>) -> LoadResult<T>,
 ) -> Done<T> {
-    let bar = progress_bar();
-    let shown = bar.clone();
+    let progress = Progress::new();
+    let shown = progress.clone();
     let loaded = load(Box::new(move |done, total| {
-        shown.set_length(total);
-        shown.set_position(done);
+        shown.show(Loading::Weights(done, total));
     }));
-    bar.finish_and_clear();
-    loaded.map_err(|e| match e {
+    progress.end();
+    loaded.map_err(|e| cannot_load(source, e))
+}
+
+fn cannot_load(source: &Source, error: LoadError) -> Failure {
+    match error {
         LoadError::Checkpoint(e @ CheckpointError::Write { .. }) => Failure::Work(e.to_string()),
         e => Failure::Model(format!("cannot load {}: {e}", source.label())),
-    })
+    }
 }
 
 /// The place of the model's files, and its name.
@@ -104,10 +118,27 @@ pub fn find(args: &Files) -> Done<(Source, String)> {
         return Ok((source, format!("pensieve-{name}")));
     }
     let directory = args.directory();
+    if !directory.exists()
+        && let Ok(name) = Name::parse(&args.model)
+    {
+        let folder = fetching::folder(&name).map_err(|e| {
+            let either = match e {
+                HubError::NoRepository { .. }
+                | HubError::Network { .. }
+                | HubError::Offline { .. } => {
+                    format!(" (and there is no directory {} here)", args.model)
+                }
+                _ => String::new(),
+            };
+            Failure::Model(format!("{e}{either}"))
+        })?;
+        return Ok((Source::Directory(folder), name.to_string()));
+    }
     if !directory.is_dir() {
         return Err(Failure::Model(format!(
             "{} is not a directory; --model takes a directory with config.json, *.safetensors and \
-             tokenizer.json, or builtin:tiny",
+             tokenizer.json, a model's name such as ORG/NAME or one of those that `pensieve pull` \
+             lists, or builtin:tiny",
             directory.display()
         )));
     }
@@ -140,10 +171,11 @@ fn check_vocabulary(engine: &Engine, text: &Text) -> Done {
     Ok(())
 }
 
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-    );
+/// A bar that counts bytes, on a terminal.
+pub fn bytes_bar(doing: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!(
+        "{doing} {{bar:30}} {{bytes}}/{{total_bytes}} {{bytes_per_sec}} {{eta}}"
+    ));
     let bar = ProgressBar::new(0);
     match style {
         Ok(style) => bar.with_style(style),
@@ -152,9 +184,9 @@ fn progress_bar() -> ProgressBar {
 }
 
 /// The sampling parameters: the command line's, else the model's own, else greedy.
-pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
-    let own = defaults(generation);
-    let params = Params {
+pub fn params(args: &Answer, opened: &Opened) -> Done<Params> {
+    let own = defaults(&opened.engine.generation);
+    let mut params = Params {
         temperature: args.temp.unwrap_or(own.temperature),
         top_p: args.top_p.unwrap_or(own.top_p),
         top_k: args.top_k.unwrap_or(own.top_k),
@@ -162,6 +194,7 @@ pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
         seed: args.seed.unwrap_or_else(random_seed),
         ..Params::default()
     };
+    args.sampling.apply(&mut params, &opened.text)?;
     match params.check() {
         Ok(()) => Ok(params),
         Err((_, message)) => Err(Failure::Usage(message)),

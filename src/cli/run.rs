@@ -12,8 +12,14 @@ use super::{Done, Failure};
 /// Runs the subcommand.
 pub fn run(args: Run) -> Done {
     let prompt = prompt(args.prompt.as_deref())?;
-    let opened = model::open(&args.model, None, 1, 1)?;
-    let params = model::params(&args.answer, &opened.engine.generation)?;
+    let mut opened = model::open(&args.model, |options| {
+        (options.queue_limit, options.max_running) = (1, 1);
+        // There is one request, which compiles just what it needs.
+        options.warm_up = false;
+    })?;
+    let params = model::params(&args.answer, &opened)?;
+    let form = args.form.form(&opened)?;
+    let formed = form.is_some();
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
     let stop = args.answer.stop.clone();
     let (tokens, stream) = if as_it_is {
@@ -26,11 +32,20 @@ pub fn run(args: Run) -> Done {
         (tokens, opened.text.stream(stop))
     };
     let seed = params.seed;
-    let mut asked = Asked::new(&opened, &args.answer, stream, params, tokens, !as_it_is)?;
+    let mut asked = Asked::new(
+        &opened,
+        &args.answer,
+        stream,
+        params,
+        form,
+        tokens,
+        !as_it_is && !formed,
+    )?;
     let mut answer = Said::default();
     let outcome = loop {
         let event = asked.events.blocking_recv();
-        let (said, end) = match asked.hear(event)? {
+        let heard = asked.hear(event).map_err(|failure| opened.why(failure));
+        let (said, end) = match heard? {
             Heard::Text(said) => (said, None),
             Heard::End(said, outcome) => (said, Some(outcome)),
         };
@@ -43,6 +58,9 @@ pub fn run(args: Run) -> Done {
             break outcome;
         }
     };
+    if formed && outcome.reason == "length" {
+        eprintln!("the answer ended before its form was complete; give it more --max-tokens");
+    }
     let facts = opened.engine.handle.facts();
     if args.json {
         let stats = &outcome.stats;

@@ -9,8 +9,10 @@ use tokio::net::TcpListener;
 use super::args::Serve;
 use super::model::{self, Opened};
 use super::{Done, Failure};
-use crate::mlx::memory;
+use crate::engine::{Handle, Options, default_max_running};
+use crate::mlx::Device;
 use crate::server::{Allowed, App, Config, Keys, serve};
+use crate::text::Volatile;
 
 /// Runs the subcommand until SIGINT or SIGTERM.
 pub fn run(args: Serve) -> Done {
@@ -20,10 +22,19 @@ pub fn run(args: Serve) -> Done {
         .enable_all()
         .build()
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
+    let volatile = match args.keep_volatile {
+        true => None,
+        false => {
+            let rules = Volatile::new(&args.volatile);
+            Some(rules.map_err(|e| Failure::Usage(format!("--volatile: {e}")))?)
+        }
+    };
     // Bound before the model is loaded, so that an address in use is said at once.
     let listener = runtime.block_on(bind(&args.host, args.port))?;
-    let name = args.served_model_name.clone();
-    let opened = model::open(&args.model, name, args.queue, args.max_running)?;
+    let mut opened = model::open(&args.model, |options| set(options, &args))?;
+    if let Some(volatile) = volatile {
+        opened.text = opened.text.without_volatile(volatile);
+    }
     runtime.block_on(serve_until_told(args, keys, listener, opened))
 }
 
@@ -62,28 +73,68 @@ fn allow_many_files() {
     }
 }
 
-/// What MLX holds, for `/metrics`.
-fn gauges() -> Vec<(&'static str, &'static str, f64)> {
-    let Ok(held) = memory() else {
-        return Vec::new();
-    };
+/// Where the memory is, for `/metrics`.
+fn gauges(engine: &Handle) -> Vec<(&'static str, &'static str, f64)> {
+    let parts = engine.memory();
+    let gauge = |name, help, bytes: usize| (name, help, bytes as f64);
     vec![
-        (
-            "mlx_active_bytes",
-            "Bytes of arrays that are alive.",
-            held.active as f64,
+        gauge(
+            "memory_budget_bytes",
+            "Bytes that all of it may take.",
+            parts.budget,
         ),
-        (
-            "mlx_cache_bytes",
+        gauge(
+            "memory_weights_bytes",
+            "Bytes of the weights.",
+            parts.weights,
+        ),
+        gauge(
+            "memory_kv_bytes",
+            "Bytes of running sequences' caches.",
+            parts.kv,
+        ),
+        gauge(
+            "memory_prefix_bytes",
+            "Bytes of kept beginnings of prompts.",
+            parts.prefix_cache,
+        ),
+        gauge(
+            "memory_other_bytes",
+            "Bytes of all other arrays.",
+            parts.other,
+        ),
+        gauge(
+            "memory_pool_bytes",
             "Bytes of buffers kept for reuse.",
-            held.cache as f64,
+            parts.pool,
         ),
-        (
-            "mlx_peak_bytes",
-            "The most bytes that were active at a time.",
-            held.peak as f64,
+        gauge(
+            "memory_peak_bytes",
+            "The most bytes of arrays at a time.",
+            parts.peak,
         ),
     ]
+}
+
+/// What the server's arguments say of the engine.
+fn set(options: &mut Options, args: &Serve) {
+    if let Some(name) = &args.served_model_name {
+        options.id.clone_from(name);
+    }
+    let device = options.device.unwrap_or_else(Device::best);
+    options.queue_limit = args.queue;
+    options.max_running = args
+        .max_running
+        .unwrap_or_else(|| default_max_running(device));
+    options.answer_reserve = args.answer_reserve;
+    options.prefix_cache = args.reuse.prefix_cache;
+    let patience = args.watchdog.unwrap_or(match device {
+        Device::Gpu => 120,
+        // A chunk of a large model's prompt takes minutes there.
+        Device::Cpu => 600,
+    });
+    options.watchdog = (patience > 0).then(|| Duration::from_secs(patience));
+    options.watchdog_exit = args.watchdog_exit;
 }
 
 async fn bind(host: &str, port: u16) -> Done<TcpListener> {
@@ -120,7 +171,10 @@ async fn serve_until_told(args: Serve, keys: Keys, listener: TcpListener, opened
         aliases: args.model_alias,
         reasoning_field: args.reasoning_field,
         forms: None,
-        gauges: Some(Arc::new(gauges)),
+        gauges: Some(Arc::new({
+            let engine = engine.handle.clone();
+            move || gauges(&engine)
+        })),
         created: now.map_or(0, |d| d.as_secs()),
     };
     let config = Config {
@@ -172,5 +226,84 @@ async fn told() {
             }
         }
         () = terminate => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::builtin;
+    use crate::cli::args::{Args, Command};
+    use crate::engine::double::{PANICS, start};
+
+    fn arguments(more: &[&str]) -> Serve {
+        let words = ["pensieve", "serve", "--port", "0"].iter().chain(more);
+        match Args::parse_from(words).command {
+            Command::Serve(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// An engine's panic ends the server by itself, with the failure whose exit code is 70, and the
+    /// stream in progress ends with an error.
+    #[test]
+    fn a_panicking_engine_ends_the_server() {
+        let source = builtin::source("tiny").unwrap();
+        let opened = Opened {
+            engine: start(1 << 30, Options::default()).unwrap(),
+            text: model::open_text(&source).unwrap(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(bind("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}/v1/completions", listener.local_addr().unwrap());
+        let client = std::thread::spawn(move || {
+            let body = serde_json::json!({"prompt": [PANICS], "max_tokens": 5, "stream": true});
+            let mut response = ureq::post(url).send_json(body).unwrap();
+            response.body_mut().read_to_string().unwrap()
+        });
+        let done = runtime.block_on(serve_until_told(
+            arguments(&[]),
+            Keys::default(),
+            listener,
+            opened,
+        ));
+        let failure = done.unwrap_err();
+        assert!(matches!(&failure, Failure::Engine(why) if why.contains("told to panic")));
+        assert_eq!(failure.code(), 70);
+        let events = client.join().unwrap();
+        assert!(events.contains("the engine ended unexpectedly"), "{events}");
+        assert!(!events.contains("[DONE]"), "{events}");
+    }
+
+    #[test]
+    fn arguments_reach_the_engine() {
+        let set_by = |more: &[&str], device| {
+            let mut options = Options {
+                device: Some(device),
+                ..Options::default()
+            };
+            set(&mut options, &arguments(more));
+            options
+        };
+        let cpu = set_by(&[], Device::Cpu);
+        assert_eq!(
+            (cpu.max_running, cpu.watchdog),
+            (8, Some(Duration::from_secs(600)))
+        );
+        let gpu = set_by(&[], Device::Gpu);
+        assert_eq!(
+            (gpu.max_running, gpu.watchdog),
+            (32, Some(Duration::from_secs(120)))
+        );
+        assert!(!gpu.watchdog_exit);
+        let flags = ["--max-running", "3", "--watchdog", "0", "--watchdog-exit"];
+        let told = set_by(&flags, Device::Gpu);
+        assert_eq!((told.max_running, told.watchdog), (3, None));
+        assert!(told.watchdog_exit);
     }
 }

@@ -1,18 +1,38 @@
 //! One thread owns every array; the rest of the program talks to it through a [`Handle`].
 
 mod check;
+mod decoding;
+mod draw;
+mod footprint;
 mod fuse;
 mod handle;
+mod load;
+mod machine;
+mod memory;
 mod perplexity;
+mod prefix;
 mod request;
 mod schedule;
 mod sequence;
+mod start;
 mod step;
 mod thread;
+mod warm;
+mod watch;
 
 pub use check::{Checked, Fault, check};
 pub use fuse::{Fused, fuse};
-pub use handle::{Command, Facts, Handle, Inbox, Reason, Submission, SubmitError};
+pub use handle::{Command, Facts, Handle, Health, Inbox, Reason, Submission, SubmitError};
+pub use machine::MemoryLimit;
+pub use memory::{Bytes, MemoryParts};
 pub use perplexity::{Perplexity, Scorer};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
-pub use thread::{Engine, Options, WeightsMode};
+pub use start::Engine;
+pub use thread::{Options, WeightsMode, default_max_running};
+pub use warm::Loading;
+pub use watch::{Stall, Work};
+
+#[cfg(test)]
+pub(crate) mod double;
+#[cfg(test)]
+mod tests;

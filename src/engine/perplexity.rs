@@ -7,7 +7,8 @@
 
 use std::time::Instant;
 
-use super::thread::{Options, load};
+use super::load::{Ready, load};
+use super::thread::Options;
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{LoadResult, Source};
 use crate::mlx::{Array, Dtype, Error, Result, Runtime, eval, memory};
@@ -52,7 +53,11 @@ impl Scorer {
         options: &Options,
         progress: &dyn Fn(u64, u64),
     ) -> LoadResult<Self> {
-        let (runtime, Loaded { model, .. }) = load(source, options, progress)?;
+        let Ready {
+            runtime,
+            loaded: Loaded { model, .. },
+            ..
+        } = load(source, options, progress)?;
         Ok(Self {
             model,
             chunk: options.prefill_chunk.max(1),

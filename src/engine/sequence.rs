@@ -1,14 +1,16 @@
 //! One request on its way through the model: prefill in chunks, then a token a step.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::draw::{Pending, Place, draw, read_scores};
 use super::handle::Submission;
+use super::memory::Claim;
+use super::prefix::Reuse;
 use super::request::{Event, FinishReason, Request, Stats, TokenLogprob};
-use super::step::{Pending, draw};
 use crate::cache::{Batch, LayerCache};
 use crate::mlx::{Array, Result, eval, memory};
 use crate::models::Model;
-use crate::sample::{Scores, score};
+use crate::sample::{Demand, Host, NoDraw, Row, score};
 use tokio::sync::mpsc::Sender;
 
 /// Whether a sequence goes on after a step.
@@ -28,6 +30,16 @@ pub struct Sequence {
     pub(super) pending: Option<Pending>,
     /// Tokens drawn so far, the pending one included: the number of the next random key.
     pub(super) drawn: u64,
+    /// Its row in the batch that drew last.
+    pub(super) place: Option<Place>,
+    /// The host's part in its draws, if it needs one.
+    pub(super) host: Option<Host>,
+    /// Why no token may come after those drawn, the pending one not counted.
+    verdict: Option<NoDraw>,
+    /// Tokens of the answer that have been read, the ending one included.
+    pub(super) generated: Vec<u32>,
+    /// Its part of the prefix cache.
+    pub(super) reuse: Reuse,
     events: Sender<Event>,
     eos_ids: Vec<u32>,
     /// Whether its listener knows that it has been taken up.
@@ -38,6 +50,8 @@ pub struct Sequence {
     started: Instant,
     first_token: Option<Instant>,
     stats: Stats,
+    /// The memory of its caches; given back after them.
+    claim: Claim,
 }
 
 impl Sequence {
@@ -47,17 +61,25 @@ impl Sequence {
             request,
             events,
             at,
+            claim,
         } = submission;
         let stats = Stats {
             prompt_tokens: request.prompt.len(),
             queued: at.elapsed().as_secs_f64(),
             ..Stats::default()
         };
+        // Its guide works while the prompt is computed.
+        let host = Host::new(&request.params, request.form.as_ref(), &request.prompt);
         Self {
+            host,
+            place: None,
+            verdict: None,
             request,
             caches: model.caches(),
             pending: None,
             drawn: 0,
+            generated: Vec::new(),
+            reuse: Reuse::default(),
             events,
             eos_ids: eos_ids.to_vec(),
             announced: false,
@@ -66,6 +88,7 @@ impl Sequence {
             started: Instant::now(),
             first_token: None,
             stats,
+            claim,
         }
     }
 
@@ -79,6 +102,23 @@ impl Sequence {
         self.report(Event::Failed(message));
     }
 
+    /// When it was taken from the queue.
+    pub fn began(&self) -> Instant {
+        self.started
+    }
+
+    /// Goes on from `caches`, which hold the prompt's first `len` tokens.
+    pub fn start_at(&mut self, len: usize, caches: Vec<LayerCache>) {
+        self.stats.cached_tokens += len - self.prefilled;
+        self.prefilled = len;
+        self.caches = caches;
+    }
+
+    /// Tokens of the prompt that the caches hold.
+    pub fn prefilled(&self) -> usize {
+        self.prefilled
+    }
+
     /// Tokens of the prompt still to be computed.
     pub fn prompt_left(&self) -> usize {
         self.request.prompt.len() - self.prefilled
@@ -89,9 +129,38 @@ impl Sequence {
         self.request.prompt.len() + self.stats.completion_tokens
     }
 
+    /// Positions that its caches hold.
+    pub fn held(&self) -> usize {
+        self.prefilled + self.stats.completion_tokens
+    }
+
+    /// Sees to it that there is memory for the next step. If there is none, the pending token is the
+    /// answer's last.
+    pub fn secure(&mut self, evict: &mut dyn FnMut(usize)) {
+        let (prompt, answer) = (self.request.prompt.len(), self.request.max_tokens);
+        let most = prompt.saturating_add(answer);
+        if self.goes_on() && !self.claim.cover(self.position() + 1, most, evict) {
+            tracing::warn!(
+                "an answer ends after {} tokens: there is no memory for more",
+                self.stats.completion_tokens + 1
+            );
+            self.request.max_tokens = self.stats.completion_tokens + 1;
+        }
+    }
+
     /// Whether a token may come after the pending one.
     pub fn goes_on(&self) -> bool {
         self.stats.completion_tokens + 1 < self.request.max_tokens
+    }
+
+    /// Whether the prompt's end, if it is within `tokens`, must wait for the form's first mask, which
+    /// may come within `patience`. A form can take long to begin with; nobody else is to wait for it.
+    pub fn waits_for_host(&mut self, tokens: usize, patience: Duration) -> bool {
+        let ends = tokens >= self.prompt_left() && self.request.max_tokens > 0;
+        ends && self
+            .host
+            .as_mut()
+            .is_some_and(|host| !host.is_ready(patience))
     }
 
     /// Computes up to `tokens` more of the prompt; at its end starts drawing the first token.
@@ -126,8 +195,62 @@ impl Sequence {
         }
         let l = hidden.dim(1)?;
         let hidden = hidden.slice_axis(1, l - 1, l)?; // [1, 1, d_model]
-        draw(model, &hidden, &mut [self])?;
-        Ok(Progress::Going)
+        draw(model, &hidden, &mut [self], &[])?;
+        self.heed_verdict()
+    }
+
+    /// Its row of a step.
+    pub(super) fn row(&self, demand: Option<Demand>) -> Row<'_> {
+        Row {
+            params: &self.request.params,
+            eos_ids: &self.eos_ids,
+            stop_ids: &self.request.stop_ids,
+            drawn: self.drawn,
+            demand,
+        }
+    }
+
+    /// Gives the token that was drawn last to the host's part. False if it ends the answer, and
+    /// nothing is to be asked.
+    pub(super) fn tell_host(&mut self, id: u32) -> bool {
+        let goes_on = !self.ends_with(id);
+        if let Some(host) = self.host.as_mut().filter(|_| goes_on) {
+            host.take(id);
+        }
+        goes_on
+    }
+
+    /// What the host asks of the next draw; `None` also if there is none, which is kept as the
+    /// verdict.
+    pub(super) fn ask_host(&mut self, vocab: usize) -> Option<Demand> {
+        let Request {
+            params, stop_ids, ..
+        } = &self.request;
+        let banned = params.banned(&self.eos_ids, stop_ids, self.drawn);
+        match self.host.as_mut()?.demand(banned, vocab) {
+            Ok(demand) => Some(demand),
+            Err(verdict) => {
+                self.verdict = Some(verdict);
+                None
+            }
+        }
+    }
+
+    /// Ends the answer if no token may come.
+    fn heed_verdict(&mut self) -> Result<Progress> {
+        match self.verdict.take() {
+            None => Ok(Progress::Going),
+            Some(NoDraw::Complete) => self.finish(FinishReason::Stop),
+            Some(NoDraw::Failed(message)) => {
+                let message = format!("the answer cannot be held to its form: {message}");
+                self.report(Event::Failed(message));
+                Ok(Progress::Done)
+            }
+        }
+    }
+
+    fn ends_with(&self, id: u32) -> bool {
+        self.eos_ids.contains(&id) || self.request.stop_ids.contains(&id)
     }
 
     /// Scores the prompt's tokens from `start` on under the hidden states before each.
@@ -161,19 +284,20 @@ impl Sequence {
         let first = *self.first_token.get_or_insert(now);
         self.stats.prefill = (first - self.started).as_secs_f64();
         self.stats.decode = (now - first).as_secs_f64();
-        if self.eos_ids.contains(&id) || self.request.stop_ids.contains(&id) {
+        self.generated.push(id);
+        if self.ends_with(id) {
             return self.finish(FinishReason::Stop);
         }
         self.stats.completion_tokens += 1;
-        let logprob = match &current.scores {
-            Some(scores) => read_scores(scores, &[id])?.pop(),
+        let logprob = match self.request.logprobs {
+            Some(top) => current.logprob(top)?,
             None => None,
         };
         self.report(Event::Token { id, logprob });
         if self.stats.completion_tokens == self.request.max_tokens {
             return self.finish(FinishReason::Length);
         }
-        Ok(Progress::Going)
+        self.heed_verdict()
     }
 
     fn finish(&mut self, reason: FinishReason) -> Result<Progress> {
@@ -193,28 +317,11 @@ impl Sequence {
     }
 }
 
-/// Reads scores of `tokens` from the device, the likeliest alternatives best first.
-fn read_scores(scores: &Scores, tokens: &[u32]) -> Result<Vec<TokenLogprob>> {
-    let chosen = scores.chosen.to_vec::<f32>()?;
-    let (ids, logprobs) = match &scores.top {
-        Some((ids, logprobs)) => (ids.to_vec::<u32>()?, logprobs.to_vec::<f32>()?),
-        None => (Vec::new(), Vec::new()),
-    };
-    let width = ids.len() / tokens.len().max(1);
-    let row = |i: usize| {
-        let range = i * width..(i + 1) * width;
-        let ids = ids[range.clone()].iter().copied();
-        let mut top: Vec<(u32, f32)> = ids.zip(logprobs[range].iter().copied()).collect();
-        // Equal ones in the order of their ids, so that a batch cannot change the answer.
-        top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        top
-    };
-    let scored = tokens.iter().zip(chosen).enumerate();
-    Ok(scored
-        .map(|(i, (&id, logprob))| TokenLogprob {
-            id,
-            logprob,
-            top: row(i),
-        })
-        .collect())
+impl Drop for Sequence {
+    fn drop(&mut self) {
+        // Whoever listens must not take the channel's end for the answer's.
+        if std::thread::panicking() {
+            self.report(Event::Failed(super::thread::PANICKED.into()));
+        }
+    }
 }

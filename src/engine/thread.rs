@@ -3,19 +3,27 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::decoding::{Decoding, Ended};
+use super::footprint::Footprint;
 use super::handle::{Command, Facts, Handle, Inbox, Submission};
+use super::load::{Ready, load, report, room_for_one};
+use super::machine::MemoryLimit;
+use super::memory::{Admission, Budget, Bytes, Seen};
+use super::prefix::Prefixes;
+use super::request::Event;
 use super::schedule;
 use super::sequence::{Progress, Sequence};
-use super::step;
-use crate::cache::Batch;
-use crate::checkpoint::{Adapters, GenerationConfig, LoadError, Source, WeightsAs};
-use crate::mlx::{self, Device, Dtype, Runtime, clear_cache};
-use crate::models::{self, Loaded, Model};
+use super::warm::{self, Loading};
+use super::watch::{Watch, Work};
+use crate::cache::LayerCache;
+use crate::checkpoint::{GenerationConfig, LoadError, Source, WeightsAs};
+use crate::mlx::{self, Device, Dtype, MemoryReport, Runtime, clear_cache};
+use crate::models::{Loaded, Model};
 
 /// What becomes of the weights, as a user asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +58,31 @@ pub struct Options {
     pub queue_limit: usize,
     /// Requests that run at a time.
     pub max_running: usize,
+    /// Bytes that the prefix cache may take, 0 for none; a quarter of the memory that is left beside
+    /// the weights if not given.
+    pub prefix_cache: Option<usize>,
+    /// How much memory all may take: weights, caches, and what a step computes with.
+    pub memory: MemoryLimit,
+    /// Tokens of an answer that memory is reserved for before its request runs, at most. Behind them
+    /// an answer goes on as long as there is memory.
+    pub answer_reserve: usize,
+    /// Whether the system must keep the weights in memory (Metal).
+    pub wire_weights: bool,
+    /// Whether kernels are compiled before the first request comes.
+    pub warm_up: bool,
+    /// How long a step may take before it counts as hanging; for ever if not given.
+    pub watchdog: Option<Duration>,
+    /// Whether the process ends when a step hangs, with code 70.
+    pub watchdog_exit: bool,
+}
+
+/// Requests that run at a time by default.
+pub fn default_max_running(device: Device) -> usize {
+    match device {
+        // A step of more takes longer for each, since nothing there is idle.
+        Device::Cpu => 8,
+        Device::Gpu => 32,
+    }
 }
 
 impl Default for Options {
@@ -63,13 +96,20 @@ impl Default for Options {
             prefill_chunk: 512,
             context_length: None,
             queue_limit: 64,
-            max_running: 4,
+            max_running: 8,
+            prefix_cache: Some(0),
+            memory: MemoryLimit::Auto,
+            answer_reserve: 4096,
+            wire_weights: false,
+            warm_up: true,
+            watchdog: None,
+            watchdog_exit: false,
         }
     }
 }
 
 impl WeightsMode {
-    fn on(self, device: Device) -> WeightsAs {
+    pub(super) fn on(self, device: Device) -> WeightsAs {
         match self {
             WeightsMode::Keep => WeightsAs::Stored,
             WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
@@ -80,125 +120,62 @@ impl WeightsMode {
     }
 }
 
-/// Binds this thread to the device and loads the model, as `options` say.
-pub(super) fn load(
-    source: &Source,
-    options: &Options,
-    progress: &dyn Fn(u64, u64),
-) -> Result<(Runtime, Loaded), LoadError> {
-    let device = options.device.unwrap_or_else(Device::best);
-    let runtime = Runtime::enter(device)?;
-    let adapters = options.adapters.as_ref().map(Adapters::open).transpose()?;
-    let weights_as = options.weights.on(device);
-    let loaded = models::load_adapted(source, adapters.as_ref(), weights_as, progress)?;
-    Ok((runtime, loaded))
-}
-
 /// The context length for a model whose configuration names none.
 const DEFAULT_CONTEXT: usize = 4096;
-
-/// A running engine thread. Dropping it ends the thread and waits for that: the process must not
-/// end while MLX computes, because MLX's own threads would outlive its global state.
-pub struct Engine {
-    /// The way to it.
-    pub handle: Handle,
-    /// The end-of-sequence tokens and sampling defaults that came with the model.
-    pub generation: GenerationConfig,
-    thread: Option<JoinHandle<Result<(), String>>>,
-}
-
-impl Engine {
-    /// Starts a thread that loads the model at `source` and serves it. Blocks until it is loaded;
-    /// `progress` is told the bytes read so far and in all, on that thread.
-    ///
-    /// # Errors
-    /// What loading the model said.
-    pub fn start(
-        source: Source,
-        options: Options,
-        progress: impl Fn(u64, u64) + Send + 'static,
-    ) -> Result<Engine, LoadError> {
-        let (loaded, wait) = std::sync::mpsc::channel();
-        let body = move || {
-            let engine = match EngineThread::load(&source, &options, &progress) {
-                Ok((engine, handle)) => {
-                    let generation = engine.generation.clone();
-                    // The starter may have gone; then the handle's drop ends the loop at once.
-                    let _ = loaded.send(Ok((handle, generation)));
-                    engine
-                }
-                Err(error) => {
-                    let _ = loaded.send(Err(error));
-                    return Ok(());
-                }
-            };
-            engine.run()
-        };
-        let started = std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(body);
-        let thread = started
-            .map_err(|e| LoadError::Unsupported(format!("the engine thread cannot start: {e}")))?;
-        match wait.recv() {
-            Ok(Ok((handle, generation))) => Ok(Engine {
-                handle,
-                generation,
-                thread: Some(thread),
-            }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                let message = "the engine thread ended while it loaded the model (see above)";
-                Err(LoadError::Unsupported(message.into()))
-            }
-        }
-    }
-}
-
-impl Engine {
-    /// Ends the thread and waits until it has; requests in progress see their channels close.
-    ///
-    /// # Errors
-    /// The message of the panic that ended the thread, if one did.
-    pub fn stop(&mut self) -> Result<(), String> {
-        self.handle.stop();
-        match self.thread.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(outcome)) => outcome,
-            Some(Err(_)) => Err("a panic while it ended".into()),
-        }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Err(message) = self.stop() {
-            tracing::error!("the engine ended unexpectedly: {message}");
-        }
-    }
-}
+/// How long nothing has run when buffers kept for reuse go back to the system: a request that follows
+/// another finds them.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often others get to see the memory's state while requests run.
+const LOOK: Duration = Duration::from_millis(100);
+/// What requests in progress are told when the engine ends in the middle of them.
+pub(super) const PANICKED: &str = "the engine ended unexpectedly; restart the server";
 
 /// What the thread owns. Fields drop in this order: the model's arrays before the runtime.
-struct EngineThread {
-    /// Requests in progress, in the order in which they came.
-    running: Vec<Sequence>,
+pub(super) struct EngineThread {
+    /// Requests whose prompt is through.
+    decoding: Decoding,
+    /// Requests whose prompt is being computed, in the order in which they came.
+    prefilling: Vec<Sequence>,
     /// Requests that wait for a place; their number is bounded by the handle.
     queue: VecDeque<Submission>,
+    /// What earlier requests computed.
+    prefixes: Prefixes,
     model: Box<dyn Model>,
-    generation: GenerationConfig,
+    pub(super) generation: GenerationConfig,
     inbox: Inbox,
     prefill_chunk: usize,
     max_running: usize,
+    /// When the memory's state was last noted for others.
+    looked: Instant,
+    /// For waiting a limited time; none if it could not be made.
+    clock: Option<tokio::runtime::Runtime>,
     _runtime: Runtime,
 }
 
 impl EngineThread {
-    fn load(
+    pub(super) fn load(
         source: &Source,
         options: &Options,
-        progress: &dyn Fn(u64, u64),
+        progress: &dyn Fn(Loading),
     ) -> Result<(Self, Handle), LoadError> {
-        let started = Instant::now();
-        let (runtime, loaded) = load(source, options, progress)?;
+        let ready = load(source, options, &|done, total| {
+            progress(Loading::Weights(done, total));
+        })?;
+        Self::new(ready, options, progress)
+    }
+
+    /// A thread's engine for a model that is loaded.
+    pub(super) fn new(
+        ready: Ready,
+        options: &Options,
+        progress: &dyn Fn(Loading),
+    ) -> Result<(Self, Handle), LoadError> {
+        let Ready {
+            runtime,
+            loaded,
+            budget: (budget, origin),
+            started,
+        } = ready;
         let Loaded {
             model,
             model_type,
@@ -209,9 +186,6 @@ impl EngineThread {
             if !generation.eos_token_id.contains(id) {
                 generation.eos_token_id.push(*id);
             }
-        }
-        if runtime.device() == Device::Gpu {
-            warm_up(model.as_ref())?;
         }
         let facts = model.facts();
         let own = facts.context_length.unwrap_or(DEFAULT_CONTEXT);
@@ -225,50 +199,175 @@ impl EngineThread {
             text_only,
             load_seconds: started.elapsed().as_secs_f64(),
         };
-        let (handle, inbox) = Handle::new(facts, options.queue_limit);
-        let engine = Self {
-            running: Vec::new(),
+        let chunk = options.prefill_chunk.max(1);
+        let footprint = Footprint::of(model.as_ref(), chunk)?;
+        let reserve = options.answer_reserve;
+        let budget = Budget::new(budget, facts.weight_bytes, footprint, reserve);
+        room_for_one(&budget, &origin)?;
+        if options.wire_weights
+            && let Err(error) = mlx::set_wired_limit(facts.weight_bytes)
+        {
+            tracing::warn!("the weights are not wired: {error}");
+        }
+        let watch = Watch::new(options.watchdog);
+        let (handle, inbox) = Handle::within(facts, options.queue_limit, budget, watch);
+        let prefixes = Prefixes::new(model.as_ref(), options.prefix_cache, &inbox.budget);
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let mut engine = Self {
+            decoding: Decoding::new(prefixes.is_kept()),
+            prefilling: Vec::new(),
             queue: VecDeque::new(),
+            prefixes,
             model,
             generation,
             inbox,
-            prefill_chunk: options.prefill_chunk,
+            prefill_chunk: chunk,
             max_running: options.max_running.max(1),
+            looked: started,
+            clock: clock.ok(),
             _runtime: runtime,
         };
+        mlx::reset_peak_memory()?;
+        if options.warm_up {
+            engine.warm_up(&handle, progress)?;
+        }
+        room_for_one(&engine.inbox.budget, &origin)?;
+        engine.look(true);
+        report(&handle, &origin);
         Ok((engine, handle))
+    }
+
+    /// Runs what [`warm::rounds`] gives, as requests like any others.
+    fn warm_up(&mut self, handle: &Handle, progress: &dyn Fn(Loading)) -> Result<(), LoadError> {
+        let started = Instant::now();
+        let device = self._runtime.device();
+        let context = handle.facts().context_length;
+        let context = context.min(self.inbox.budget.positions(context));
+        let rounds = warm::rounds(device, self.prefill_chunk, self.max_running, context);
+        let total = rounds.len() as u64;
+        let failed = |why: String| LoadError::Unsupported(format!("warming up failed: {why}"));
+        for (done, requests) in rounds.into_iter().enumerate() {
+            progress(Loading::WarmUp(done as u64, total));
+            let mut listeners = Vec::new();
+            for request in requests {
+                let claim = handle.claim(&request, false);
+                let claim = claim.map_err(|e| failed(e.to_string()))?;
+                let (events, listener) = mpsc::channel(request.max_tokens + 3);
+                listeners.push(listener);
+                self.queue.push_back(Submission {
+                    request,
+                    events,
+                    at: Instant::now(),
+                    claim,
+                });
+            }
+            self.inbox
+                .waiting
+                .fetch_add(listeners.len(), Ordering::AcqRel);
+            while self.running() > 0 || !self.queue.is_empty() {
+                self.admit();
+                self.round();
+            }
+            for mut listener in listeners {
+                while let Ok(event) = listener.try_recv() {
+                    if let Event::Failed(message) = event {
+                        return Err(failed(message));
+                    }
+                }
+            }
+        }
+        // What it computed is of no use to anybody.
+        self.prefixes.evict(usize::MAX);
+        progress(Loading::WarmUp(total, total));
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!("warmed up {total} shapes in {seconds:.1} s");
+        Ok(())
     }
 
     /// Serves until the last handle is gone. A panic is caught, marks the engine as stopped and
     /// closes every stream.
-    fn run(mut self) -> Result<(), String> {
+    pub(super) fn run(mut self) -> Result<(), String> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.serve()));
         self.inbox.healthy.store(false, Ordering::Release);
         outcome.map_err(|panic| {
+            self.fail_all();
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied());
             text.unwrap_or("no message").to_string()
         })
     }
 
+    /// Tells every request that the engine has ended.
+    fn fail_all(&mut self) {
+        for sequence in self.decoding.drain().chain(self.prefilling.drain(..)) {
+            sequence.fail(PANICKED.into());
+        }
+        self.inbox.commands.close();
+        let mut waiting: Vec<Submission> = self.queue.drain(..).collect();
+        while let Ok(command) = self.inbox.commands.try_recv() {
+            if let Command::Submit(submission) = command {
+                waiting.push(submission);
+            }
+        }
+        for submission in waiting {
+            // Nobody may be listening any more.
+            let _ = submission.events.try_send(Event::Failed(PANICKED.into()));
+        }
+    }
+
     fn serve(&mut self) {
         while self.take_commands() {
             self.round();
-            if self.running.is_empty() {
-                // Nothing runs: buffers kept for reuse go back to the system.
-                if let Err(error) = clear_cache() {
-                    tracing::warn!("{error}");
-                }
+            self.look(self.running() == 0);
+        }
+    }
+
+    /// Notes where the memory is, for others to see: now, or if it has been a while.
+    fn look(&mut self, now: bool) {
+        if !now && self.looked.elapsed() < LOOK {
+            return;
+        }
+        self.looked = Instant::now();
+        let budget = &self.inbox.budget;
+        let prompts = self.prefilling.iter().flat_map(|sequence| &sequence.caches);
+        let prompts: usize = prompts.map(LayerCache::nbytes).sum();
+        match mlx::memory() {
+            Ok(memory) => budget.set_seen(Seen {
+                active: memory.active,
+                pool: memory.cache,
+                peak: memory.peak,
+                kv: self.decoding.nbytes() + prompts,
+            }),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    /// The next command, none when no handle is left. When nothing has come for a while, buffers kept
+    /// for reuse go back to the system.
+    fn wait(&mut self) -> Option<Command> {
+        let commands = &mut self.inbox.commands;
+        if let Some(clock) = &self.clock {
+            // The timer belongs to the clock, so it is made inside.
+            let next = clock.block_on(async { tokio::time::timeout(IDLE, commands.recv()).await });
+            if let Ok(command) = next {
+                return command;
             }
         }
+        if let Err(error) = clear_cache() {
+            tracing::warn!("{error}");
+        }
+        self.look(true);
+        self.inbox.commands.blocking_recv()
     }
 
     /// Takes what has come, waiting if there is nothing else to do. False when the thread is to
     /// end: it was told so, or there is nothing to do and no handle is left.
     fn take_commands(&mut self) -> bool {
         let mut connected = true;
-        if self.running.is_empty() && self.queue.is_empty() {
-            match self.inbox.commands.blocking_recv() {
+        if self.running() == 0 && self.queue.is_empty() {
+            match self.wait() {
                 Some(Command::Stop) | None => return false,
                 Some(command) => self.take(command),
             }
@@ -286,20 +385,51 @@ impl EngineThread {
                 }
             }
         }
+        self.admit();
+        connected || self.running() > 0 || !self.queue.is_empty()
+    }
+
+    /// Lets waiting requests run, in the order in which they came: one that has to wait for memory
+    /// is not overtaken.
+    fn admit(&mut self) {
         let waiting = self.queue.len();
         self.queue
             .retain(|submission| !submission.events.is_closed());
         let mut left = waiting - self.queue.len();
-        while self.running.len() < self.max_running
-            && let Some(submission) = self.queue.pop_front()
-        {
+        while self.running() < self.max_running && !self.queue.is_empty() {
+            let running = self.running();
+            let Some(first) = self.queue.front_mut() else {
+                break;
+            };
+            let prefixes = &mut self.prefixes;
+            let mut admission = first.claim.admit(&mut |bytes| prefixes.evict(bytes));
+            if admission == Admission::Wait {
+                if running > 0 {
+                    break;
+                }
+                // Nothing runs whose end it could wait for.
+                admission = first.claim.refused();
+            }
             left += 1;
+            let Some(submission) = self.queue.pop_front() else {
+                break;
+            };
+            if let Admission::Never { needed, available } = admission {
+                let (needed, available) = (Bytes(needed), Bytes(available));
+                let message = format!(
+                    "the request needs {needed} of memory, but only {available} are left for \
+                     requests since a step took more than expected; shorten it, or start the server \
+                     with more --memory"
+                );
+                // Nobody may be listening any more.
+                let _ = submission.events.try_send(Event::Failed(message));
+                continue;
+            }
             let eos_ids = &self.generation.eos_token_id;
             let sequence = Sequence::new(submission, self.model.as_ref(), eos_ids);
-            self.running.push(sequence);
+            self.prefilling.push(sequence);
         }
         self.inbox.waiting.fetch_sub(left, Ordering::AcqRel);
-        connected || !self.running.is_empty()
     }
 
     fn take(&mut self, command: Command) {
@@ -313,73 +443,112 @@ impl EngineThread {
         }
     }
 
+    /// Requests in progress.
+    fn running(&self) -> usize {
+        self.decoding.len() + self.prefilling.len()
+    }
+
     /// A token for every answer in progress, and prompts as far as the round's budget goes.
     fn round(&mut self) {
-        self.running.retain(|sequence| !sequence.is_abandoned());
-        let (decoding, prefilling): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
-            .into_iter()
-            .partition(|sequence| sequence.pending.is_some());
-        let left: Vec<usize> = prefilling.iter().map(Sequence::prompt_left).collect();
-        let shares = schedule::share(&left, decoding.len(), self.prefill_chunk);
-        self.decode(decoding);
-        let mut shares = shares.into_iter();
-        for sequence in prefilling {
-            match shares.next() {
-                Some(tokens) => self.prefill(sequence, tokens),
-                None => self.running.push(sequence),
+        let before = mlx::memory();
+        self.prefilling.retain(|sequence| !sequence.is_abandoned());
+        let gone = self.decoding.remove(Sequence::is_abandoned);
+        self.end(gone);
+        for sequence in &mut self.prefilling {
+            self.prefixes.start(sequence);
+        }
+        let (ready, mut unfinished) = self.ready_and_waiting();
+        let left: Vec<usize> = ready.iter().map(Sequence::prompt_left).collect();
+        let shares = schedule::share(&left, self.decoding.len(), self.prefill_chunk);
+        self.decode();
+        for (mut sequence, tokens) in ready.into_iter().zip(shares) {
+            if tokens == 0 {
+                unfinished.push(sequence);
+                continue;
+            }
+            match self.prefill(&mut sequence, tokens) {
+                Ok(Progress::Going) if sequence.pending.is_some() => {
+                    let ended = self.decoding.admit(sequence);
+                    self.end(ended);
+                }
+                Ok(Progress::Going) => unfinished.push(sequence),
+                Ok(Progress::Done) => self.end(vec![(sequence, Ok(()))]),
+                Err(error) => self.end(vec![(sequence, Err(error))]),
+            }
+        }
+        unfinished.sort_by_key(Sequence::began);
+        self.prefilling = unfinished;
+        if let (Ok(before), Ok(after)) = (before, mlx::memory()) {
+            self.note_step(before, after);
+        }
+    }
+
+    /// Notes what a round took in passing, from the memory before and after it.
+    fn note_step(&self, before: MemoryReport, after: MemoryReport) {
+        if after.peak <= before.peak {
+            return;
+        }
+        // What was there neither before nor after passed by.
+        let passing = after.peak - before.active.max(after.active).min(after.peak);
+        if self.inbox.budget.set_step(passing) {
+            let budget = &self.inbox.budget;
+            let (step, left) = (Bytes(passing), Bytes(budget.capacity()));
+            tracing::warn!(
+                "a step took {step} in passing, more than expected; {left} are left for sequences"
+            );
+        }
+    }
+
+    /// Prompts that can get on, and those at whose end a form is not ready yet: nobody else waits
+    /// for it.
+    fn ready_and_waiting(&mut self) -> (Vec<Sequence>, Vec<Sequence>) {
+        // With no answer to get on with, the loop must not spin; commands still come soon enough.
+        let idle = self.decoding.len() == 0;
+        let mut patience = Duration::from_millis(if idle { 2 } else { 0 });
+        let (mut ready, mut waiting) = (Vec::new(), Vec::new());
+        for mut sequence in std::mem::take(&mut self.prefilling) {
+            match sequence.waits_for_host(self.prefill_chunk, patience) {
+                true => {
+                    patience = Duration::ZERO;
+                    waiting.push(sequence);
+                }
+                false => ready.push(sequence),
+            }
+        }
+        (ready, waiting)
+    }
+
+    /// A step of all answers in progress.
+    fn decode(&mut self) {
+        let sequences = self.decoding.len();
+        if sequences == 0 {
+            return;
+        }
+        let _working = self.inbox.watch.begin(Work::Decode { sequences });
+        let prefixes = &mut self.prefixes;
+        self.decoding.secure(&mut |bytes| prefixes.evict(bytes));
+        let ended = self.decoding.step(self.model.as_ref());
+        self.end(ended);
+    }
+
+    fn prefill(&mut self, sequence: &mut Sequence, tokens: usize) -> mlx::Result<Progress> {
+        let offset = sequence.held();
+        let _working = self.inbox.watch.begin(Work::Prefill { tokens, offset });
+        let model = self.model.as_ref();
+        self.prefixes.prefill(model, sequence, tokens)
+    }
+
+    /// Takes leave of sequences: those that failed are told, what the others computed is kept for
+    /// later ones.
+    fn end(&mut self, ended: Vec<Ended>) {
+        for (sequence, outcome) in ended {
+            match outcome {
+                Ok(()) => self.prefixes.end(&sequence),
+                Err(error) => {
+                    tracing::error!("a request failed: {error}");
+                    sequence.fail(format!("the model failed on this request: {error}"));
+                }
             }
         }
     }
-
-    /// One step of all these. An error ends those that take part in it and no others.
-    fn decode(&mut self, mut sequences: Vec<Sequence>) {
-        // One step ahead, unless the pending token is the last that may come.
-        let mut ahead: Vec<&mut Sequence> = sequences.iter_mut().filter(|s| s.goes_on()).collect();
-        let mut current = match ahead.is_empty() {
-            true => Ok(Vec::new()),
-            false => step::advance(self.model.as_ref(), &mut ahead),
-        }
-        .map(Vec::into_iter);
-        for mut sequence in sequences {
-            let pending = match (sequence.goes_on(), &mut current) {
-                // Its last token is not part of the step.
-                (false, _) => Ok(sequence.pending.take()),
-                (true, Ok(current)) => Ok(current.next().flatten()),
-                (true, Err(error)) => Err(error.clone()),
-            };
-            let progress = pending.and_then(|pending| match pending {
-                Some(pending) => sequence.take(&pending),
-                None => Ok(Progress::Done),
-            });
-            self.keep(sequence, progress);
-        }
-    }
-
-    fn prefill(&mut self, mut sequence: Sequence, tokens: usize) {
-        let progress = sequence.prefill(self.model.as_ref(), tokens);
-        self.keep(sequence, progress);
-    }
-
-    fn keep(&mut self, sequence: Sequence, progress: mlx::Result<Progress>) {
-        match progress {
-            Ok(Progress::Going) => self.running.push(sequence),
-            Ok(Progress::Done) => {}
-            Err(error) => {
-                tracing::error!("a request failed: {error}");
-                sequence.fail(format!("the model failed on this request: {error}"));
-            }
-        }
-    }
-}
-
-/// Runs a prompt and a step, so that a GPU's kernels are compiled before the first request.
-fn warm_up(model: &dyn Model) -> mlx::Result<()> {
-    let mut caches = model.caches();
-    for (tokens, offset) in [(&[0u32; 8][..], 0), (&[0u32][..], 8)] {
-        let hidden = model.forward(&Batch::single(tokens, offset)?, &mut caches)?;
-        let l = hidden.dim(1)?;
-        let logits = model.unembed(&hidden.slice_axis(1, l - 1, l)?)?;
-        logits.argmax()?.eval()?;
-    }
-    Ok(())
 }

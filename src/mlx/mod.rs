@@ -12,30 +12,39 @@
 
 mod array;
 mod compile;
+mod device;
 mod dtype;
 mod error;
 mod eval;
 mod fast;
+mod kernel;
 mod memory;
 mod ops;
 mod quant;
+mod ragged;
 mod random;
 mod runtime;
 mod shape;
 
 pub use array::{Array, Element};
 pub use compile::Compiled;
+pub use device::{DeviceMemory, device_memory};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use eval::{async_eval, eval};
 pub use fast::{
     Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention,
 };
-pub use memory::{MemoryReport, clear_cache, memory, reset_peak_memory};
+pub use kernel::on_cuda;
+pub use memory::{
+    MemoryReport, clear_cache, memory, memory_limit, reset_peak_memory, set_cache_limit,
+    set_memory_limit, set_wired_limit,
+};
 pub use quant::{
     QuantMode, Quantized, dequantize, from_fp8, gather_qmm, quantize, quantized_matmul,
 };
-pub use runtime::{Device, Runtime, current_device, stream_count, version};
+pub use ragged::{KvStore, Ragged};
+pub use runtime::{Device, Runtime, current_device, quit, stream_count, version};
 
 #[cfg(test)]
 mod tests;

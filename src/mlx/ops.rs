@@ -54,6 +54,8 @@ unary! {
     exp = "exp" mlx_exp;
     /// The natural logarithm of each element.
     log = "log" mlx_log;
+    /// `log(1 + x)` of each element, exact for small ones.
+    log1p = "log1p" mlx_log1p;
     /// The error function of each element.
     erf = "erf" mlx_erf;
     /// The logistic function of each element.
@@ -107,6 +109,12 @@ binary! {
     greater_equal = "greater_equal" mlx_greater_equal;
     /// Whether both are true, broadcast.
     logical_and = "logical_and" mlx_logical_and;
+    /// The bits that two whole numbers both have, broadcast.
+    bitwise_and = "bitwise_and" mlx_bitwise_and;
+    /// The bits that one of two whole numbers has, broadcast.
+    bitwise_xor = "bitwise_xor" mlx_bitwise_xor;
+    /// The bits of a whole number moved down by another, broadcast.
+    right_shift = "right_shift" mlx_right_shift;
     /// Whole quotients, rounded down, broadcast.
     floor_divide = "floor_divide" mlx_floor_divide;
     /// The matrix product of the last two dimensions; the others broadcast.
@@ -187,6 +195,12 @@ impl Array {
     #[track_caller]
     pub fn max_axis(&self, axis: i32, keepdims: bool) -> Result<Array> {
         op!("max", [self], mlx_max_axis(self.raw(), axis, keepdims))
+    }
+
+    /// The smallest element along one axis.
+    #[track_caller]
+    pub fn min_axis(&self, axis: i32, keepdims: bool) -> Result<Array> {
+        op!("min", [self], mlx_min_axis(self.raw(), axis, keepdims))
     }
 
     /// The largest element of all.

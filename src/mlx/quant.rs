@@ -5,8 +5,9 @@ use std::fmt;
 
 use super::error::check;
 use super::fast::none;
+use super::kernel::on_cuda;
 use super::ops::op;
-use super::runtime::{Device, current_device, stream};
+use super::runtime::stream;
 use super::shape::ArrayVec;
 use super::{Array, Dtype, Error, Result};
 
@@ -142,18 +143,51 @@ fn some(value: i32) -> mlx_sys::mlx_optional_int {
     }
 }
 
-/// Whether the matrix must be unpacked before a product. On CUDA MLX 0.32.2 computes nonsense with
-/// rows of a single group, and has no kernel for `x · w` (both seen on an H200).
-fn unpacks_first(w: &Quantized, transpose: bool) -> Result<bool> {
-    let cuda = !cfg!(target_os = "macos") && current_device() == Some(Device::Gpu);
-    Ok(cuda && (!transpose || w.scales.dim(-1)? == 1))
+/// Whether the matrix is unpacked before a product with `rows` rows. On CUDA MLX 0.32.2 computes
+/// nonsense with rows of a single group, has no kernel for `x · w`, and is slower with a packed
+/// matrix than with one that it unpacks first from some number of rows on (all seen on an H200).
+fn unpacks_first(w: &Quantized, transpose: bool, rows: usize) -> Result<bool> {
+    if !on_cuda() {
+        return Ok(false);
+    }
+    let groups = w.scales.dim(-1)?;
+    let tall = w.scales.dim(-2)? > groups * w.group_size;
+    Ok(!transpose || groups == 1 || rows >= 128 || (rows >= 8 && !tall))
+}
+
+/// The unpacked matrix in `x`'s type, in which it is computed too: scales of a shorter type would
+/// round each weight.
+fn unpack_for(x: &Array, w: &Quantized) -> Result<Array> {
+    let dtype = x.dtype();
+    if w.biases.is_none() || w.scales.dtype() == dtype {
+        return dequantize(w, dtype);
+    }
+    let wider = Quantized {
+        weight: w.weight.clone(),
+        scales: w.scales.astype(dtype)?,
+        biases: w.biases.as_ref().map(|b| b.astype(dtype)).transpose()?,
+        ..*w
+    };
+    dequantize(&wider, dtype)
 }
 
 /// `x · wᵀ` with a packed `w`; without `transpose` `x · w`.
+///
+/// Rows of all leading dimensions go through a `w [out, in]` together: MLX on CUDA would read it once
+/// for each of them.
 #[track_caller]
 pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
-    if unpacks_first(w, transpose)? {
-        let dense = dequantize(w, x.dtype())?;
+    let mut shape = x.shape();
+    let (leading, width) = shape.split_at(shape.len().saturating_sub(1));
+    let rows: i32 = leading.iter().product();
+    if w.weight.ndim() == 2 && shape.len() > 2 && rows > 1 {
+        let y = quantized_matmul(&x.reshape(&[-1, width[0]])?, w, transpose)?;
+        shape.pop();
+        shape.push(y.dim(-1)?);
+        return y.reshape(&shape);
+    }
+    if unpacks_first(w, transpose, rows as usize)? {
+        let dense = unpack_for(x, w)?;
         return match transpose {
             true => x.matmul(&dense.swap_last()?),
             false => x.matmul(&dense),
@@ -179,8 +213,8 @@ pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Arr
 /// names among `w`'s `[E, out, in]`; as [`Array::gather_mm`].
 #[track_caller]
 pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Result<Array> {
-    if unpacks_first(w, true)? {
-        let dense = dequantize(w, x.dtype())?;
+    if unpacks_first(w, true, 1)? {
+        let dense = unpack_for(x, w)?;
         return x.gather_mm(&dense.swap_last()?, indices, sorted);
     }
     op!(

@@ -24,16 +24,6 @@ impl Array {
         op!("random_split", [self], mlx_random_split_num(self.raw(), n))
     }
 
-    /// Indices (uint32) drawn from the unnormalised log-probabilities of the last axis.
-    #[track_caller]
-    pub fn categorical(&self, key: &Array) -> Result<Array> {
-        op!(
-            "categorical",
-            [self, key],
-            mlx_random_categorical(self.raw(), -1, key.raw())
-        )
-    }
-
     /// Numbers of the normal distribution with this mean and standard deviation.
     #[track_caller]
     pub fn random_normal(

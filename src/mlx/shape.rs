@@ -181,6 +181,22 @@ impl Array {
         op!("contiguous", [self], mlx_contiguous(self.raw(), false))
     }
 
+    /// Row-major in a buffer of its own, of just its size. [`Array::contiguous`] shares the buffer of a
+    /// view that is row-major already, however large that is.
+    #[track_caller]
+    pub fn copied(&self) -> Result<Array> {
+        let shape = self.shape();
+        let Some(axis) = shape.iter().position(|&dim| dim > 1) else {
+            return Array::concatenate(&[self, &self.slice_axis(0, 0, 0)?], 0);
+        };
+        let (axis, dim) = (axis as i32, shape[axis]);
+        let halves = [
+            self.slice_axis(axis, 0, dim / 2)?,
+            self.slice_axis(axis, dim / 2, dim)?,
+        ];
+        Array::concatenate(&halves.each_ref(), axis)
+    }
+
     /// `self[start[0]..stop[0], start[1]..stop[1], …]`, one range for each dimension.
     #[track_caller]
     pub fn slice(&self, start: &[i32], stop: &[i32]) -> Result<Array> {
@@ -305,6 +321,27 @@ impl Array {
             "put_along_axis",
             [self, indices, values],
             mlx_put_along_axis(self.raw(), indices.raw(), values.raw(), axis)
+        )
+    }
+
+    /// This array with `updates [n, 1, ..]` in place of its slices along an axis at `indices [n]`,
+    /// which must differ.
+    #[track_caller]
+    pub fn scatter(self, indices: &Array, updates: &Array, axis: i32) -> Result<Array> {
+        op!(
+            "scatter",
+            [&self, indices, updates],
+            mlx_scatter_single(self.raw(), indices.raw(), updates.raw(), axis)
+        )
+    }
+
+    /// This array with `values` added at `indices` along an axis; at one place as often as it is named.
+    #[track_caller]
+    pub fn scatter_add_axis(&self, indices: &Array, values: &Array, axis: i32) -> Result<Array> {
+        op!(
+            "scatter_add_axis",
+            [self, indices, values],
+            mlx_scatter_add_axis(self.raw(), indices.raw(), values.raw(), axis)
         )
     }
 

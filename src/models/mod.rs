@@ -226,6 +226,24 @@ pub fn plan(source: &Source, adapters: Option<&Adapters>) -> LoadResult<Plan> {
     Ok(weights.into_plan())
 }
 
+/// Bytes that the weights of the model at `source`, with a fine-tune over it, will take in memory.
+/// Checks all names and shapes, as [`load_adapted`] does, but reads none of the model's data.
+///
+/// # Errors
+/// As [`load_adapted`].
+pub fn resident_bytes(
+    source: &Source,
+    adapters: Option<&Adapters>,
+    weights_as: WeightsAs,
+) -> LoadResult<usize> {
+    let files = Files::open(source)?;
+    let quantization = files.quantization.as_ref();
+    let mut weights = Weights::new(&files.shards, quantization, weights_as, &|_, _| {});
+    weights.dry();
+    files.build(&mut weights, adapters)?;
+    Ok(weights.resident_bytes())
+}
+
 /// A model's files, and what knows how to read them.
 struct Files {
     config: Config,

@@ -71,6 +71,14 @@ impl ApiError {
             SubmitError::Full(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, message).code("queue_full")
             }
+            SubmitError::Crowded { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, message).code("memory_full")
+            }
+            SubmitError::TooLarge { .. } => {
+                let mut error = Self::new(StatusCode::PAYLOAD_TOO_LARGE, message);
+                error.param = Some(prompt.to_owned());
+                error.code("request_too_large")
+            }
             SubmitError::Stopped => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, message).code("engine_stopped")
             }
@@ -87,7 +95,7 @@ impl ApiError {
 
     /// Seconds after which trying again makes sense, for the `Retry-After` header.
     pub fn retry_after(&self) -> Option<u32> {
-        (self.code == Some("queue_full")).then_some(1)
+        matches!(self.code, Some("queue_full" | "memory_full")).then_some(1)
     }
 
     /// 401: no key, or a wrong one.
@@ -140,6 +148,38 @@ impl ApiError {
                     "request_id": id,
                 })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_not_there_is_said_with_the_numbers() {
+        let too_large = SubmitError::TooLarge {
+            needed: 3_000_000_000,
+            available: 2_000_000_000,
+            prompt: 30_000,
+            answer: 500,
+            most: 20_000,
+        };
+        let error = ApiError::submit(too_large, "messages");
+        assert_eq!((error.status.as_u16(), error.retry_after()), (413, None));
+        assert_eq!(error.param.as_deref(), Some("messages"));
+        for number in ["3.00 GB", "2.00 GB", "30000 tokens", "20000 tokens"] {
+            assert!(error.message.contains(number), "{error}");
+        }
+        let crowded = SubmitError::Crowded {
+            needed: 30_000_000,
+            waiting: 90_000_000,
+            limit: 100_000_000,
+        };
+        let error = ApiError::submit(crowded, "messages");
+        assert_eq!((error.status.as_u16(), error.retry_after()), (503, Some(1)));
+        for number in ["30 MB", "90 MB", "100 MB"] {
+            assert!(error.message.contains(number), "{error}");
         }
     }
 }

@@ -20,6 +20,7 @@ use super::body::{self, Body, Upload};
 use super::error::{ApiError, Dialect};
 use super::openai::{chat_request, completions_request, models};
 use super::{State, anthropic, guard, random, reply, utilities};
+use crate::engine::Health;
 
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,13 +259,20 @@ fn find<'a>(method: &Method, path: &'a str) -> Result<Found<'a>, ApiError> {
 }
 
 async fn health(state: &State) -> Response<Body> {
-    match state.app.engine.ping(state.config.ping_timeout).await {
-        true => body::json(StatusCode::OK, &json!({"status": "ok"})),
-        false => body::json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({"status": "unhealthy"}),
-        ),
+    let engine = &state.app.engine;
+    let (status, word, why) = match engine.health(state.config.ping_timeout).await {
+        Health::Well => (StatusCode::OK, "ok", None),
+        Health::Stalled(stall) => {
+            let why = Some(stall.to_string());
+            (StatusCode::SERVICE_UNAVAILABLE, "stalled", why)
+        }
+        Health::Silent | Health::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy", None),
+    };
+    let mut answer = json!({"status": word});
+    if let Some(why) = why {
+        answer["reason"] = why.into();
     }
+    body::json(status, &answer)
 }
 
 /// Unlike health, which says whether to restart the server, this says whether to send it more.

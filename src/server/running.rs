@@ -93,7 +93,7 @@ impl Running {
             retry: None,
         };
         match running.submit() {
-            Err(SubmitError::Full(_)) if !running.active.is_empty() => {}
+            Err(error) if error.passes() && !running.active.is_empty() => {}
             Err(error) => return Err(ApiError::submit(error, &prompt)),
             Ok(()) => {}
         }
@@ -174,7 +174,7 @@ impl Running {
         }
         self.retry = None;
         if let Err(error) = self.submit()
-            && !matches!(error, SubmitError::Full(_))
+            && !error.passes()
             && let Some(job) = self.waiting.pop_front()
         {
             self.waiting.clear();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::control::{ControlTokens, unmark};
 use super::template::{Template, Templates};
-use super::{Chat, TextError};
+use super::{Chat, TextError, Volatile};
 
 /// The forms of `content` that a template takes for a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(super) fn render(
     templates: &Templates,
     control: &ControlTokens,
     chat: &Chat,
+    volatile: Option<&Volatile>,
 ) -> Result<String, TextError> {
     if chat.messages.is_empty() {
         return refuse("there is no message; at least one is needed");
@@ -49,6 +50,9 @@ pub(super) fn render(
             return refuse(&format!("message {at} is not an object"));
         };
         let mut message = normalise(message);
+        if let Some(volatile) = volatile {
+            volatile.normalise_message(&mut message);
+        }
         fit_content(template, templates, &mut message, at)?;
         messages.push(control.mark_message(message));
     }

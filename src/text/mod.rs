@@ -1,11 +1,14 @@
-//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning.
+//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning,
+//! and the forms that an answer can be held to.
 //!
 //! Invariants: nothing here knows arrays or does I/O but through the reader given to [`Text::open`]; a string that a
 //! user supplied never becomes a control token.
 
+mod breakers;
 mod chat;
 mod control;
 mod detokenizer;
+pub mod guide;
 mod parsed;
 mod pycompat;
 mod pyfilters;
@@ -18,16 +21,19 @@ mod template;
 mod tests;
 mod tokenizer;
 pub mod tools;
+mod volatile;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub use breakers::DRY_SEQUENCE_BREAKERS;
 pub use detokenizer::Detokenizer;
 pub use parsed::AnswerParser;
 pub use stop::{Piece, StopStrings};
 pub use tokenizer::Tokenizer;
+pub use volatile::Volatile;
 
 use control::ControlTokens;
 use parsed::Notations;
@@ -52,6 +58,14 @@ pub enum TextError {
         /// The file's name in the model's directory.
         file: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A rule about volatile text is no regular expression.
+    #[error("cannot use the rule {rule:?} for volatile text: {reason}")]
+    Rule {
+        /// The rule.
+        rule: String,
+        /// The parser's own words.
         reason: String,
     },
     /// The model has no `tokenizer.json`.
@@ -153,6 +167,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct Text {
     inner: Arc<Inner>,
+    /// What is left out of system messages.
+    volatile: Option<Arc<Volatile>>,
     notations: Notations,
 }
 
@@ -197,7 +213,14 @@ impl Text {
                 templates,
                 control,
             }),
+            volatile: None,
         })
+    }
+
+    /// The same, which leaves out of system messages what is volatile.
+    pub fn without_volatile(self, volatile: Volatile) -> Self {
+        let volatile = Some(Arc::new(volatile));
+        Self { volatile, ..self }
     }
 
     /// The tokenizer.
@@ -262,7 +285,12 @@ impl Text {
 
     fn render_marked(&self, chat: &Chat) -> Result<String, TextError> {
         let templates = self.inner.templates.as_ref().ok_or(TextError::NoTemplate)?;
-        chat::render(templates, &self.inner.control, chat)
+        chat::render(
+            templates,
+            &self.inner.control,
+            chat,
+            self.volatile.as_deref(),
+        )
     }
 }
 

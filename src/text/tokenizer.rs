@@ -28,7 +28,6 @@ struct Inner {
     prepends_space: bool,
     special_ids: HashSet<u32>,
     special_tokens: Vec<String>,
-    added_ids: HashSet<u32>,
     vocab_size: usize,
     eos_token_id: Option<u32>,
 }
@@ -66,9 +65,7 @@ impl Tokenizer {
         let added = tokenizer.get_added_tokens_decoder();
         let mut special_ids = HashSet::new();
         let mut special_tokens = Vec::new();
-        let mut added_ids = HashSet::new();
         for (id, token) in &added {
-            added_ids.insert(*id);
             if token.special && !token.content.is_empty() {
                 special_ids.insert(*id);
                 special_tokens.push(token.content.clone());
@@ -94,7 +91,6 @@ impl Tokenizer {
                 prepends_space,
                 special_ids,
                 special_tokens,
-                added_ids,
                 vocab_size,
                 eos_token_id,
             }),
@@ -151,9 +147,7 @@ impl Tokenizer {
         let Some(token) = self.token(id) else {
             return Vec::new();
         };
-        if self.inner.added_ids.contains(&id) {
-            return token.into_bytes();
-        }
+        // Decoders treat added tokens like all others, so that a tokenizer may add runs of `▁`.
         match self.inner.spelling {
             Spelling::ByteLevel => {
                 let bytes: Option<Vec<u8>> = token.chars().map(byte_of_char).collect();

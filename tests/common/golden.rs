@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pensieve::checkpoint::{Adapters, Source, WeightsAs, safetensors};
+use pensieve::mlx::Device;
 use pensieve::models::{self, Loaded};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -158,5 +159,14 @@ impl Case {
             "{mode}-{}-g{}",
             settings["bits"], settings["group_size"]
         ))
+    }
+}
+
+/// Where models run: on a CPU, or where `PENSIEVE_GOLDEN_DEVICE` says.
+pub fn device() -> Device {
+    match std::env::var("PENSIEVE_GOLDEN_DEVICE").as_deref() {
+        Ok("gpu") => Device::Gpu,
+        Ok("cpu") | Err(_) => Device::Cpu,
+        Ok(other) => panic!("PENSIEVE_GOLDEN_DEVICE is cpu or gpu, not {other}"),
     }
 }

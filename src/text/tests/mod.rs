@@ -4,6 +4,7 @@ mod calls;
 mod control;
 mod streaming;
 mod templates;
+mod volatile;
 
 use serde_json::{Map, Value, json};
 
@@ -26,12 +27,12 @@ fn byte_alphabet() -> Vec<char> {
         .collect()
 }
 
-fn added(id: usize, content: &str, special: bool) -> Value {
+pub(in crate::text) fn added(id: usize, content: &str, special: bool) -> Value {
     json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special})
 }
 
 /// A byte-level BPE: bytes 0 to 255, a few merges, then special tokens and `<think>`, which is not special.
-fn byte_level() -> Value {
+pub(in crate::text) fn byte_level() -> Value {
     let alphabet = byte_alphabet();
     let mut vocab = Map::new();
     for (id, c) in alphabet.iter().enumerate() {
@@ -73,7 +74,7 @@ fn byte_level() -> Value {
 }
 
 /// A BPE as Llama 2 has it: pieces with `▁` for a space, and single bytes for what has no piece.
-fn byte_fallback(metaspace: bool) -> Value {
+pub(in crate::text) fn byte_fallback(metaspace: bool) -> Value {
     let mut vocab = Map::new();
     for token in ["<unk>", "<s>", "</s>"] {
         vocab.insert(token.to_owned(), json!(vocab.len()));
@@ -114,7 +115,7 @@ fn byte_fallback(metaspace: bool) -> Value {
 }
 
 /// A WordPiece, whose decoder puts spaces between tokens and takes some away again.
-fn word_piece() -> Value {
+pub(in crate::text) fn word_piece() -> Value {
     let mut vocab = Map::new();
     for token in [
         "[UNK]", "[CLS]", "do", "##g", "not", ".", "n't", "the", "##s", "!",
@@ -137,7 +138,7 @@ fn open(files: &[(&str, String)]) -> Result<Text, TextError> {
     })
 }
 
-fn with_template(tokenizer: &Value, template: &str) -> Text {
+pub(in crate::text) fn with_template(tokenizer: &Value, template: &str) -> Text {
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "special": true}, "unk_token": null});
     open(&[
         ("tokenizer.json", tokenizer.to_string()),
@@ -211,6 +212,22 @@ fn the_vocabulary_answers() {
     assert_eq!(tokenizer.token_bytes(id("▁he")), b" he");
     assert_eq!(tokenizer.token_bytes(id("<0xF0>")), [0xF0]);
     assert_eq!(tokenizer.token_bytes(id("<s>")), b"<s>");
+}
+
+#[test]
+fn breakers_are_the_tokens_that_texts_end_with() {
+    let text = open(&[("tokenizer.json", byte_level().to_string())]).unwrap();
+    let breakers = text
+        .tokenizer()
+        .dry_breakers(&["\n", "", "he", "xi", ":"])
+        .unwrap();
+    let token = |text: &str| text.as_bytes()[text.len() - 1];
+    let he = text.tokenizer().id("he").unwrap();
+    // The alphabet of bytes is the first 256 tokens.
+    assert_eq!(
+        breakers,
+        [token("\n").into(), he, token("i").into(), token(":").into()]
+    );
 }
 
 #[test]

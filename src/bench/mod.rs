@@ -1,0 +1,14 @@
+//! Measuring: checkpoints of published shapes with random weights, and what runs them.
+//!
+//! A room above the engine: it submits requests as the server does and looks at the clock.
+
+pub mod grid;
+pub mod make;
+pub mod row;
+pub mod shapes;
+pub mod stats;
+pub mod system;
+pub mod target;
+pub mod trace;
+
+mod vocabulary;

@@ -1,0 +1,88 @@
+//! A layer's cache as the arrays that are stored of it, and back.
+
+use super::{Kind, LayerCache, Reach};
+use crate::cache::{FullCache, LatentCache, RecurrentCache, WindowCache};
+use crate::mlx::{Array, Error, Result};
+
+impl LayerCache {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            LayerCache::Window(_) => Kind::Window,
+            LayerCache::Recurrent(_) => Kind::State,
+            LayerCache::Full(_)
+            | LayerCache::Latent(_)
+            | LayerCache::Rows(_)
+            | LayerCache::Arena(_) => Kind::Entries,
+        }
+    }
+
+    /// How far back it reaches, if there is a limit.
+    pub(super) fn reach(&self) -> Option<Reach> {
+        match self {
+            LayerCache::Window(cache) => Some(cache.reach()),
+            _ => None,
+        }
+    }
+
+    /// The position of the first entry that it still has.
+    pub(super) fn first(&self) -> usize {
+        match self {
+            LayerCache::Window(cache) => cache.start(),
+            _ => 0,
+        }
+    }
+
+    /// How many arrays [`LayerCache::parts`] gives.
+    pub(super) fn part_count(&self) -> usize {
+        match self {
+            LayerCache::Latent(_) => 1,
+            _ => 2,
+        }
+    }
+
+    /// Its arrays: the entries at positions `from..to`, views, or the state.
+    pub(super) fn parts(&self, from: usize, to: usize) -> Result<Vec<Option<Array>>> {
+        match self {
+            LayerCache::Full(cache) => Ok(cache.entries(from, to)?.into()),
+            LayerCache::Latent(cache) => Ok(vec![cache.entries(from, to)?]),
+            LayerCache::Window(cache) => Ok(cache.entries(from, to)?.into()),
+            LayerCache::Recurrent(cache) => Ok(cache.parts().into()),
+            LayerCache::Rows(_) | LayerCache::Arena(_) => {
+                let message = "sequences in a batch are stored one by one; split them first";
+                Err(Error::new("prefix", &[], message))
+            }
+        }
+    }
+
+    /// A cache of the same kind that holds `len` tokens, with room for `room`. `parts` are its arrays
+    /// in the order of [`LayerCache::parts`], each in pieces; those of a window begin at `first`.
+    pub(super) fn restored(
+        &self,
+        parts: &[Vec<Array>],
+        first: usize,
+        len: usize,
+        room: usize,
+    ) -> Result<LayerCache> {
+        let one = |i: usize| parts.get(i).map_or(&[][..], Vec::as_slice);
+        Ok(match self {
+            LayerCache::Full(_) => {
+                LayerCache::Full(FullCache::restored(one(0), one(1), len, room)?)
+            }
+            LayerCache::Latent(_) => LayerCache::Latent(LatentCache::restored(one(0), len, room)?),
+            LayerCache::Window(cache) => LayerCache::Window(WindowCache::restored(
+                cache.reach(),
+                [one(0), one(1)],
+                first,
+                len,
+            )?),
+            LayerCache::Recurrent(_) => {
+                let part = |i| one(i).first().cloned();
+                LayerCache::Recurrent(RecurrentCache::restored(part(0), part(1), len))
+            }
+            LayerCache::Rows(_) | LayerCache::Arena(_) => {
+                let message = "a batch is not restored; its sequences are, one by one";
+                return Err(Error::new("prefix", &[], message));
+            }
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! Loading a model within the memory budget: what does not fit is refused before it is read.
+
+use std::time::Instant;
+
+use super::handle::Handle;
+use super::machine::Machine;
+use super::memory::{Budget, Bytes};
+use super::thread::Options;
+use crate::checkpoint::{Adapters, LoadError, Source};
+use crate::mlx::{self, Device, Runtime};
+use crate::models::{self, Loaded};
+
+/// A model in memory, on a thread that is bound to its device.
+pub(super) struct Ready {
+    pub runtime: Runtime,
+    pub loaded: Loaded,
+    /// Bytes that all may take together, and where the number comes from.
+    pub budget: (usize, String),
+    /// When loading began.
+    pub started: Instant,
+}
+
+/// Binds this thread to the device and loads the model, as `options` say.
+///
+/// # Errors
+/// What loading says; also if the weights are larger than the memory budget, before they are read.
+pub(super) fn load(
+    source: &Source,
+    options: &Options,
+    progress: &dyn Fn(u64, u64),
+) -> Result<Ready, LoadError> {
+    let started = Instant::now();
+    let device = options.device.unwrap_or_else(Device::best);
+    let runtime = Runtime::enter(device)?;
+    let adapters = options.adapters.as_ref().map(Adapters::open).transpose()?;
+    let weights_as = options.weights.on(device);
+    let (budget, origin) = Machine::of(device)?.budget(options.memory);
+    let needed = models::resident_bytes(source, adapters.as_ref(), weights_as)?;
+    if needed > budget {
+        return Err(LoadError::Unsupported(format!(
+            "its weights take {} in memory as they would be loaded, but the budget is {} ({origin}); \
+             use a smaller model or one of fewer bits, keep the weights as they are stored \
+             (--weights keep), or give it more memory (--memory)",
+            Bytes(needed),
+            Bytes(budget)
+        )));
+    }
+    mlx::set_memory_limit(budget)?;
+    mlx::set_cache_limit(Budget::pool_limit(budget))?;
+    let loaded = models::load_adapted(source, adapters.as_ref(), weights_as, progress)?;
+    Ok(Ready {
+        runtime,
+        loaded,
+        budget: (budget, origin),
+        started,
+    })
+}
+
+/// Refuses a model beside whose weights no sequence has room.
+pub(super) fn room_for_one(budget: &Budget, origin: &str) -> Result<(), LoadError> {
+    let (needed, available) = (budget.bytes(1), budget.capacity());
+    if needed <= available {
+        return Ok(());
+    }
+    let parts = budget.parts();
+    Err(LoadError::Unsupported(format!(
+        "its weights take {} and a step up to {} of the memory budget of {} ({origin}), which leaves \
+         {} for sequences, but the shortest takes {}; use a smaller model, or give it more memory \
+         (--memory)",
+        Bytes(parts.weights),
+        Bytes(parts.step_reserved),
+        Bytes(parts.budget),
+        Bytes(available),
+        Bytes(needed)
+    )))
+}
+
+/// Says in the log how the memory is divided.
+pub(super) fn report(handle: &Handle, origin: &str) {
+    let parts = handle.memory();
+    let context = handle.facts().context_length;
+    tracing::info!(
+        "memory: {} ({origin}), of which weights {}, a step up to {}, and {} for sequences; one of \
+         {context} tokens would take {}",
+        Bytes(parts.budget),
+        Bytes(parts.weights),
+        Bytes(parts.step_reserved),
+        Bytes(parts.kv_capacity),
+        Bytes(handle.sequence_bytes(context))
+    );
+}

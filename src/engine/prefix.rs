@@ -1,0 +1,195 @@
+//! Reuse of what earlier requests computed: when it is looked up, and where it is stored.
+//!
+//! A prompt is stored at the ends of its chunks and an answer at its end, so that the next turn of a
+//! dialogue finds all of it. A model with recurrent layers can only go on exactly where it was stored:
+//! there, prompts also stop shortly before their ends, where a next turn that renders the last lines
+//! otherwise still agrees, and where they part from earlier ones, where others are likely to part too.
+//! Prompts look again before each chunk, so of several that share a beginning and come together only
+//! the first computes it.
+
+use std::sync::Arc;
+
+use super::memory::Budget;
+use super::sequence::{Progress, Sequence};
+use crate::cache::LayerCache;
+use crate::cache::prefix::{Pin, PrefixCache};
+use crate::mlx::Result;
+use crate::models::Model;
+
+/// Tokens before a prompt's end where recurrent layers are stored: more than templates put behind the
+/// last message to open an answer, and no more work than a step or two to compute again.
+const TAIL: usize = 16;
+/// Tokens that storing recurrent layers where prompts part must spare the next one.
+const WORTH_A_STOP: usize = 32;
+/// Of the memory that there is for sequences, one part in so many is for the prefix cache unless the
+/// user says otherwise.
+const DEFAULT_SHARE: usize = 4;
+
+/// What a sequence has to do with the prefix cache.
+#[derive(Default)]
+pub struct Reuse {
+    /// Keeps what it began with for later turns.
+    pin: Option<Pin>,
+    /// The cache's changes when it was looked up last.
+    seen: Option<u64>,
+    /// Positions where its prompt stops to be stored.
+    stops: Vec<usize>,
+}
+
+/// The prefix cache of an engine, or none. It takes memory that sequences have no use for now, and
+/// gives it back when they have.
+pub struct Prefixes {
+    cache: Option<PrefixCache>,
+    /// Bytes that it takes at most.
+    most: usize,
+    budget: Arc<Budget>,
+}
+
+impl Prefixes {
+    /// One of at most `most` bytes, or of a share of what there is for sequences; none if that is 0.
+    pub fn new(model: &dyn Model, most: Option<usize>, budget: &Arc<Budget>) -> Self {
+        let most = most.unwrap_or(budget.capacity() / DEFAULT_SHARE);
+        Self {
+            cache: (most > 0).then(|| PrefixCache::new(model.caches(), most)),
+            most,
+            budget: budget.clone(),
+        }
+    }
+
+    /// Whether there is one.
+    pub fn is_kept(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    /// Gives up so many bytes, if they are not in use.
+    pub fn evict(&mut self, bytes: usize) {
+        if let Some(cache) = &mut self.cache {
+            cache.shrink(cache.nbytes().saturating_sub(bytes));
+            self.budget.set_prefix(cache.nbytes());
+        }
+    }
+
+    /// Lets a sequence that has not begun start where an earlier one has been.
+    pub fn start(&mut self, sequence: &mut Sequence) {
+        if sequence.reuse.seen.is_none() {
+            self.resume(sequence);
+        }
+    }
+
+    /// Moves a prompt on to where it need not be computed.
+    fn resume(&mut self, sequence: &mut Sequence) {
+        let Some(cache) = &mut self.cache else {
+            return;
+        };
+        let changes = cache.changes();
+        // Scores of the prompt take all of its hidden states.
+        if sequence.request.prompt_logprobs || sequence.reuse.seen == Some(changes) {
+            return;
+        }
+        let first_time = sequence.reuse.seen.replace(changes).is_none();
+        let prompt = &sequence.request.prompt;
+        let lookup = match cache.find(prompt, sequence.prefilled()) {
+            Ok(lookup) => lookup,
+            Err(error) => {
+                tracing::warn!("a prompt is computed whole, the prefix cache failed: {error}");
+                return;
+            }
+        };
+        let len = lookup.found.as_ref().map_or(0, |found| found.len);
+        if first_time && cache.goes_on_where_stored() {
+            let tail = prompt.len().saturating_sub(TAIL);
+            let parting = lookup.known >= len + WORTH_A_STOP && lookup.known < tail;
+            let parting = parting.then_some(lookup.known);
+            sequence.reuse.stops = parting.into_iter().chain([tail]).collect();
+        }
+        if let Some(found) = lookup.found {
+            sequence.reuse.pin = Some(found.pin);
+            sequence.start_at(found.len, found.caches);
+        }
+    }
+
+    /// Gets a prompt on by at most `tokens` computed tokens, and stores what it comes to.
+    ///
+    /// # Errors
+    /// If MLX fails; the sequence must then be dropped.
+    pub fn prefill(
+        &mut self,
+        model: &dyn Model,
+        sequence: &mut Sequence,
+        tokens: usize,
+    ) -> Result<Progress> {
+        let mut left = tokens.max(1);
+        loop {
+            self.resume(sequence);
+            let from = sequence.prefilled();
+            let stops = sequence.reuse.stops.iter();
+            let stop = stops.copied().find(|&stop| stop > from);
+            let tokens = stop.map_or(left, |stop| left.min(stop - from));
+            let progress = sequence.prefill(model, tokens)?;
+            let whole = sequence.prompt_left() == 0;
+            left = left.saturating_sub(sequence.prefilled() - from);
+            if progress == Progress::Going {
+                self.store_prompt(sequence, whole)?;
+            }
+            if progress == Progress::Done || whole || left == 0 {
+                return Ok(progress);
+            }
+        }
+    }
+
+    fn store_prompt(&mut self, sequence: &Sequence, whole: bool) -> Result<()> {
+        let (most, budget) = (self.most, &self.budget);
+        let Some(cache) = &mut self.cache else {
+            return Ok(());
+        };
+        // The state behind the whole prompt would be of use to the next turn alone, which goes on
+        // from the answer's end, or from the stop before the prompt's.
+        if whole && cache.goes_on_where_stored() {
+            return Ok(());
+        }
+        let end = sequence.prefilled();
+        let tokens = sequence.request.prompt.get(..end).unwrap_or_default();
+        let keep = whole || sequence.reuse.stops.contains(&end);
+        store(cache, most, budget, tokens, &sequence.caches, keep)
+    }
+
+    /// Stores what a sequence that has ended, or that nobody waits for any more, leaves behind.
+    pub fn end(&mut self, sequence: &Sequence) {
+        let mut tokens = sequence.request.prompt.clone();
+        tokens.extend(&sequence.generated);
+        self.store(&tokens, &sequence.caches);
+    }
+
+    /// Stores the caches of a sequence that begins with `tokens`; they may hold fewer, the last token
+    /// of an answer for one is never computed further.
+    fn store(&mut self, tokens: &[u32], caches: &[LayerCache]) {
+        let (most, budget) = (self.most, &self.budget);
+        let Some(cache) = &mut self.cache else {
+            return;
+        };
+        let held = caches.first().map_or(0, LayerCache::len);
+        let stored = match tokens.get(..held) {
+            Some(tokens) => store(cache, most, budget, tokens, caches, true),
+            None => return,
+        };
+        if let Err(error) = stored {
+            tracing::warn!("an answer is not kept for the next turn: {error}");
+        }
+    }
+}
+
+/// Stores within `most` bytes and what `budget` has left.
+fn store(
+    cache: &mut PrefixCache,
+    most: usize,
+    budget: &Budget,
+    tokens: &[u32],
+    caches: &[LayerCache],
+    keep: bool,
+) -> Result<()> {
+    let room = cache.nbytes().saturating_add(budget.prefix_room());
+    cache.set_budget(most.min(room));
+    let stored = cache.store(tokens, caches, keep);
+    budget.set_prefix(cache.nbytes());
+    stored
+}

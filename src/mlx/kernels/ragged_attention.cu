@@ -1,0 +1,231 @@
+// One query token for each row of a batch, against the row's own stretch of a shared store of keys
+// and values. The row's newest key and value are stored on the way.
+//
+// A block serves HEADS query heads of one row that share a key head, over one of `splits` parts of
+// the row's entries. LANES threads take an entry together, each VEC features at a time; softmax runs
+// online (Milakov and Gimelshein, 2018), and what groups of threads found is merged at the end.
+//
+// Inputs
+//   queries   T [B, N_HEADS, 1, DK]
+//   new_keys  T [B, N_KV, 1, DK],  new_values T [B, N_KV, 1, DV]
+//   keys      T [places, N_KV, DK], values T [places, N_KV, DV]; with WITHIN values are the first DV
+//             features of keys
+//   spans     int32 [B, 2]: place of the first entry that the query sees, and how many there are, the
+//             newest included
+//   sinks     float32 [N_HEADS], or anything without SINKS
+// Outputs
+//   attended  O [B, N_HEADS, 1, DV], or with SPLIT float32 [B, N_HEADS, splits, DV] before division
+//   stats     float32 [B, N_HEADS, splits, 2]: greatest score and sum; unused without SPLIT
+// Constants: T, O, N_HEADS, N_KV, HEADS, DK, DV, THREADS, SCALE and CAP (floats by their bits), WITHIN,
+// SINKS, SPLIT
+
+constexpr int VEC = 16 / sizeof(T);
+constexpr int KEY_PACKS = DK / VEC;
+constexpr int VALUE_PACKS = DV / VEC;
+constexpr int WIDEST = KEY_PACKS > VALUE_PACKS ? KEY_PACKS : VALUE_PACKS;
+constexpr int LANES = WIDEST > 16 ? 32 : WIDEST > 8 ? 16 : WIDEST > 4 ? 8 : 4;
+constexpr int GROUPS = THREADS / LANES;
+constexpr int EK = (KEY_PACKS + LANES - 1) / LANES;
+constexpr int EV = (VALUE_PACKS + LANES - 1) / LANES;
+constexpr int AHEAD = HEADS * (EK + EV) <= 8 ? 4 : 2;
+constexpr int PARTS = N_HEADS / N_KV / HEADS;
+const float scale = __int_as_float(SCALE);
+const float cap = __int_as_float(CAP);
+const float nothing = -__int_as_float(0x7f800000);
+
+struct alignas(16) Pack {
+  T v[VEC];
+};
+
+const int split = blockIdx.x;
+const int splits = gridDim.x;
+const int kv = blockIdx.y / PARTS;
+const int row = blockIdx.z;
+const int head = kv * (N_HEADS / N_KV) + (blockIdx.y % PARTS) * HEADS;
+const int lane = threadIdx.x % LANES;
+const int group = threadIdx.x / LANES;
+
+const long first = spans[2 * row];
+const int count = spans[2 * row + 1];
+const int share = (count + splits - 1) / splits;
+const int begin = min(count, split * share);
+const int end = min(count, begin + share);
+
+const Pack* new_key = reinterpret_cast<const Pack*>(new_keys + (long(row) * N_KV + kv) * DK);
+const Pack* new_value = reinterpret_cast<const Pack*>(new_values + (long(row) * N_KV + kv) * DV);
+
+float q[HEADS][EK][VEC];
+float acc[HEADS][EV][VEC];
+float best[HEADS];
+float total[HEADS];
+#pragma unroll
+for (int h = 0; h < HEADS; h++) {
+  best[h] = nothing;
+  total[h] = 0.0f;
+  const Pack* query =
+      reinterpret_cast<const Pack*>(queries + (long(row) * N_HEADS + head + h) * DK);
+#pragma unroll
+  for (int e = 0; e < EK; e++) {
+    const int c = lane + e * LANES;
+    Pack pack = {};
+    if (c < KEY_PACKS) {
+      pack = query[c];
+    }
+#pragma unroll
+    for (int i = 0; i < VEC; i++) {
+      q[h][e][i] = c < KEY_PACKS ? float(pack.v[i]) * scale : 0.0f;
+    }
+  }
+#pragma unroll
+  for (int e = 0; e < EV; e++) {
+#pragma unroll
+    for (int i = 0; i < VEC; i++) {
+      acc[h][e][i] = 0.0f;
+    }
+  }
+}
+
+// All threads of a block run through the same rounds, so that whole warps meet at each shuffle.
+for (int base = begin; base < end; base += GROUPS * AHEAD) {
+  Pack key[AHEAD][EK];
+  Pack value[AHEAD][EV];
+#pragma unroll
+  for (int a = 0; a < AHEAD; a++) {
+    const int s = base + a * GROUPS + group;
+    const bool newest = s == count - 1;
+    const long place = (first + s) * N_KV + kv;
+#pragma unroll
+    for (int e = 0; e < EK; e++) {
+      const int c = lane + e * LANES;
+      key[a][e] = {};
+      if (s < end && c < KEY_PACKS) {
+        key[a][e] = newest ? new_key[c] : reinterpret_cast<const Pack*>(keys + place * DK)[c];
+      }
+    }
+#pragma unroll
+    for (int e = 0; e < EV; e++) {
+      const int c = lane + e * LANES;
+      value[a][e] = {};
+      if (WITHIN) {
+        value[a][e] = key[a][e];
+      } else if (s < end && c < VALUE_PACKS) {
+        value[a][e] = newest ? new_value[c] : reinterpret_cast<const Pack*>(values + place * DV)[c];
+      }
+    }
+    // Blocks that share this key store the same bytes.
+    if (newest && s < end) {
+#pragma unroll
+      for (int e = 0; e < EK; e++) {
+        const int c = lane + e * LANES;
+        if (c < KEY_PACKS) {
+          const_cast<Pack*>(reinterpret_cast<const Pack*>(keys + place * DK))[c] = key[a][e];
+        }
+      }
+      if (!WITHIN) {
+#pragma unroll
+        for (int e = 0; e < EV; e++) {
+          const int c = lane + e * LANES;
+          if (c < VALUE_PACKS) {
+            const_cast<Pack*>(reinterpret_cast<const Pack*>(values + place * DV))[c] = value[a][e];
+          }
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int h = 0; h < HEADS; h++) {
+    float score[AHEAD];
+    float most = best[h];
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+      float dot = 0.0f;
+#pragma unroll
+      for (int e = 0; e < EK; e++) {
+#pragma unroll
+        for (int i = 0; i < VEC; i++) {
+          dot += q[h][e][i] * float(key[a][e].v[i]);
+        }
+      }
+#pragma unroll
+      for (int offset = LANES / 2; offset > 0; offset /= 2) {
+        dot += __shfl_xor_sync(0xffffffffu, dot, offset);
+      }
+      if (CAP != 0) {
+        dot = cap * tanhf(dot / cap);
+      }
+      score[a] = base + a * GROUPS + group < end ? dot : nothing;
+      most = fmaxf(most, score[a]);
+    }
+    if (most == nothing) {
+      continue; // This group of threads has had no entry yet.
+    }
+    const float kept = expf(best[h] - most);
+    best[h] = most;
+    total[h] *= kept;
+    float weight[AHEAD];
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+      weight[a] = expf(score[a] - most);
+      total[h] += weight[a];
+    }
+#pragma unroll
+    for (int e = 0; e < EV; e++) {
+#pragma unroll
+      for (int i = 0; i < VEC; i++) {
+        float sum = acc[h][e][i] * kept;
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++) {
+          sum += weight[a] * float(value[a][e].v[i]);
+        }
+        acc[h][e][i] = sum;
+      }
+    }
+  }
+}
+
+// Merge what the groups found, one head at a time.
+__shared__ float found[GROUPS][DV];
+__shared__ float found_best[GROUPS];
+__shared__ float found_total[GROUPS];
+#pragma unroll
+for (int h = 0; h < HEADS; h++) {
+  __syncthreads();
+  if (lane == 0) {
+    found_best[group] = best[h];
+    found_total[group] = total[h];
+  }
+#pragma unroll
+  for (int e = 0; e < EV; e++) {
+    const int c = lane + e * LANES;
+    if (c < VALUE_PACKS) {
+#pragma unroll
+      for (int i = 0; i < VEC; i++) {
+        found[group][c * VEC + i] = acc[h][e][i];
+      }
+    }
+  }
+  __syncthreads();
+  float most = nothing;
+  for (int g = 0; g < GROUPS; g++) {
+    most = fmaxf(most, found_best[g]);
+  }
+  if (SINKS && !SPLIT) {
+    most = fmaxf(most, sinks[head + h]);
+  }
+  float sum = SINKS && !SPLIT ? expf(sinks[head + h] - most) : 0.0f;
+  for (int g = 0; g < GROUPS; g++) {
+    sum += found_best[g] == nothing ? 0.0f : found_total[g] * expf(found_best[g] - most);
+  }
+  const long out = (long(row) * N_HEADS + head + h) * splits + split;
+  for (int d = threadIdx.x; d < DV; d += THREADS) {
+    float mixed = 0.0f;
+    for (int g = 0; g < GROUPS; g++) {
+      mixed += found_best[g] == nothing ? 0.0f : found[g][d] * expf(found_best[g] - most);
+    }
+    attended[out * DV + d] = static_cast<O>(SPLIT ? mixed : sum > 0.0f ? mixed / sum : 0.0f);
+  }
+  if (SPLIT && threadIdx.x == 0) {
+    stats[2 * out] = most;
+    stats[2 * out + 1] = sum;
+  }
+}

@@ -1,0 +1,118 @@
+//! `pensieve bench`, driven as a user would.
+
+mod common;
+
+use std::path::Path;
+
+use common::{run, stderr, stdout};
+use serde_json::Value;
+
+fn rows(arguments: &[&str]) -> Vec<Value> {
+    let output = run(&[&["bench", "--json"], arguments].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    rows.collect()
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
+}
+
+/// A small model of this shape in `folder`.
+fn made(folder: &Path, shape: &str) -> String {
+    let model = folder.join("model").to_str().unwrap().to_owned();
+    let make = words("bench --layers 1 --vocab-size 512 --make-model");
+    let output = run(&[&make[..], &[shape, "--out", &model]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    model
+}
+
+#[test]
+fn the_grid_gives_a_row_a_point_with_every_measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = made(folder.path(), "qwen3-0.6b");
+    let grid = "--prompt 3,5 --gen 4 --concurrency 1,2 --reps 2 --warm-up 0 --model";
+    let rows = rows(&[&words(grid)[..], &[&model]].concat());
+    let points: Vec<(u64, u64)> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["concurrency"].as_u64().unwrap(),
+                row["prompt"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(points, [(1, 3), (1, 5), (2, 3), (2, 5)]);
+    for row in &rows {
+        for measure in [
+            "ttft_ms",
+            "prefill_tps",
+            "decode_tps",
+            "itl_ms",
+            "total_tps",
+        ] {
+            let of = |part: &str| row[measure][part].as_f64().unwrap();
+            assert!(of("p5") > 0.0, "{measure} in {row}");
+            assert!(of("p5") <= of("p50") && of("p50") <= of("p90"), "{row}");
+            assert!(of("p90") <= of("p99") && of("p99") <= of("max"), "{row}");
+        }
+        assert_eq!(row["prompt_tokens"], row["prompt"].as_f64().unwrap());
+        assert!(row["peak_memory_bytes"].as_u64().unwrap() > 0);
+        let streams = row["concurrency"].as_u64().unwrap();
+        assert_eq!(row["ttft_ms"]["n"], 2 * streams);
+        assert_eq!(row["tokens"], 4.0);
+        assert_eq!(row["ended_early"], 0);
+        assert_eq!(row["prefill_tps"]["n"], 2);
+    }
+}
+
+#[test]
+fn a_made_model_is_measured_and_served_without_further_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = &made(folder.path(), "deepseek-v3-mini");
+    let grid = words("--prompt 4 --gen 3 --reps 1 --depth 2 --model");
+    let rows = rows(&[&grid[..], &[model]].concat());
+    assert_eq!(rows[0]["depth"], 2);
+    assert_eq!(rows[0]["prompt_tokens"], 6.0);
+    let answer = run(&["run", "--model", model, "-q", "--max-tokens", "4", "Hello"]);
+    assert!(answer.status.success(), "{}", stderr(&answer));
+    let again = run(&["bench", "--make-model", "qwen3-0.6b", "--out", model]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("not empty"));
+}
+
+#[test]
+fn what_cannot_be_measured_is_said_before_anything_runs() {
+    for (arguments, part) in [
+        (&["--gen", "1"][..], "2 or more"),
+        (&["--prompt", "0"], "1 or more"),
+        (&["--prompt", "100000"], "the context holds"),
+        (&["--make-model", "gpt-5"], "possible values"),
+        (&["--make-model", "qwen3-0.6b"], "--out"),
+        (&["--json", "--csv"], "cannot be used with"),
+    ] {
+        let output = run(&[&["bench"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn tables_have_one_heading() {
+    let grid = "bench --prompt 4,5 --gen 3 --reps 1 --warm-up 0";
+    for format in ["--csv", "--markdown"] {
+        let output = run(&[&words(grid)[..], &[format]].concat());
+        let text = stdout(&output);
+        assert_eq!(text.matches("prefill t/s").count(), 1, "{text}");
+        let separator = if format == "--csv" { ',' } else { '|' };
+        let cells: Vec<usize> = text
+            .lines()
+            .map(|line| line.matches(separator).count())
+            .collect();
+        assert!(
+            cells.len() >= 3 && cells.iter().all(|&n| n == cells[0]),
+            "{text}"
+        );
+    }
+}
