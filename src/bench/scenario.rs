@@ -199,7 +199,7 @@ pub async fn prefix(target: &Target, setting: Setting) -> Result<Outcome, String
 }
 
 /// Streams of the form scenario.
-const STREAMS: usize = 8;
+pub const STREAMS: usize = 8;
 /// Tokens of its answers.
 const ANSWER: usize = 128;
 

@@ -31,6 +31,9 @@ use crate::mlx::{Array, Dtype, Error, Result, on_cuda};
 /// A window's reach, the first key and the position behind the last: what a mask depends on.
 type MaskKey = (Reach, usize, usize);
 
+/// For each row of a common store its first place and its length.
+type Stretches = Vec<(usize, usize)>;
+
 /// One forward pass's input beside the caches: sequences that stand at the same position, or several
 /// with one token each and positions of their own.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ pub struct Batch {
     /// Masks that layers of this pass share.
     masks: RefCell<Vec<(MaskKey, Array)>>,
     /// Where rows stand in stores, as layers of this pass share it.
-    spans: RefCell<Vec<(Vec<(usize, usize)>, Array)>>,
+    spans: RefCell<Vec<(Stretches, Array)>>,
 }
 
 impl Batch {

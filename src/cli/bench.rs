@@ -15,7 +15,7 @@ use crate::bench::make::{Storage, make};
 use crate::bench::peer::{Peer, PeerOptions};
 use crate::bench::report;
 use crate::bench::row::Format;
-use crate::bench::scenario::{Setting, admission, endless, form, prefix};
+use crate::bench::scenario::{STREAMS, Setting, admission, endless, form, prefix};
 use crate::bench::shapes::Shape;
 use crate::bench::target::Target;
 use crate::engine::{Engine, Options, probe};
@@ -37,8 +37,15 @@ pub fn run(args: Bench) -> Done {
         Some(_) => None,
         None => {
             let most = args.grid.concurrency.iter().max().copied().unwrap_or(1);
+            let most = match args.scenario.scenario {
+                Some(_) => STREAMS,
+                None => most.max(2),
+            };
+            // Only what lies before prompts is to be found again, and what a scenario shares.
+            let depth = args.grid.depth.iter().any(|&depth| depth > 0);
+            let reuse = depth || args.scenario.scenario == Some(Scenario::Prefix);
             let rates = probe(args.model.load.device.device()).map_err(Failure::Work)?;
-            Some((start(&args.model, most.max(2))?, rates))
+            Some((start(&args.model, most, reuse)?, rates))
         }
     };
     runtime.block_on(async {
@@ -202,7 +209,7 @@ fn grid(args: &GridArgs) -> Grid {
 }
 
 /// Loads the model; no tokenizer is needed. As many requests run at a time as there may be.
-fn start(args: &Model, concurrency: usize) -> Done<Engine> {
+fn start(args: &Model, concurrency: usize, reuse: bool) -> Done<Engine> {
     let (source, name) = model::find(&args.load.files)?;
     check::before_loading(&source, &args.load)?;
     if args.prefill_step_size == 0 {
@@ -216,6 +223,7 @@ fn start(args: &Model, concurrency: usize) -> Done<Engine> {
         context_length: args.context_length,
         queue_limit: concurrency,
         max_running: concurrency,
+        prefix_cache: (!reuse).then_some(0),
         ..model::options(&args.load)
     };
     model::loading(&source, |report| {

@@ -29,7 +29,7 @@ use crate::models::{Loaded, Model};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightsMode {
     /// What is fastest on the device: float32 on a CPU; on CUDA unpacked if that takes no more than a
-    /// quarter of the memory; else the stored form.
+    /// quarter of the memory, and no less than a few GB; else the stored form.
     #[default]
     Auto,
     /// As stored, packed ones included.
@@ -109,6 +109,10 @@ impl Default for Options {
     }
 }
 
+/// Bytes of unpacked weights below which a step on a large GPU takes longer to launch than to compute:
+/// between those of a model of one billion parameters (2.5 GB) and of one of eight (16 GB).
+const LAUNCH_BOUND: usize = 6 << 30;
+
 impl WeightsMode {
     /// What becomes of them on `device`, where there is room for them if the bytes that they would
     /// take so, as `resident` tells, are at most `room`.
@@ -123,9 +127,13 @@ impl WeightsMode {
             WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
             // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
             WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
-            // On CUDA its products with packed matrices are slower for any number of rows.
-            WeightsMode::Auto if on_cuda() && resident(WeightsAs::Unpacked)? <= room => {
-                WeightsAs::Unpacked
+            // On CUDA MLX's products with packed matrices are slower, but a small model's step is
+            // bound by launches, of which theirs are fewer.
+            WeightsMode::Auto if on_cuda() => {
+                match (LAUNCH_BOUND..=room).contains(&resident(WeightsAs::Unpacked)?) {
+                    true => WeightsAs::Unpacked,
+                    false => WeightsAs::Stored,
+                }
             }
             WeightsMode::Auto => WeightsAs::Stored,
         })
