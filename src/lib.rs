@@ -9,6 +9,7 @@ pub mod cache;
 pub mod checkpoint;
 pub mod cli;
 pub mod engine;
+pub mod hub;
 pub mod mlx;
 pub mod models;
 pub mod nn;

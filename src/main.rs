@@ -1,7 +1,5 @@
 //! The `pensieve` binary.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     pensieve::cli::main()
 }

@@ -124,6 +124,64 @@ fn a_seed_repeats_an_answer() {
 }
 
 #[test]
+fn every_sampling_flag_changes_an_answer() {
+    let whole = "The capital of France is Paris.\n";
+    let answer = |flags: &[&str]| {
+        let output = run(&[&["run", "-q", "-m", "20"], flags, &[CAPITAL]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    assert_eq!(answer(&[]), whole);
+    let greedy: [&[&str]; 6] = [
+        &[
+            "--repetition-penalty",
+            "50",
+            "--repetition-context-size",
+            "40",
+        ],
+        &["--presence-penalty", "90", "--presence-context-size", "40"],
+        &[
+            "--frequency-penalty",
+            "-90",
+            "--frequency-context-size",
+            "9",
+        ],
+        &[
+            "--dry-multiplier",
+            "90",
+            "--dry-base",
+            "2",
+            "--dry-allowed-length",
+            "1",
+        ],
+        &["--min-tokens", "18"],
+        &["--ignore-eos"],
+    ];
+    for flags in greedy {
+        assert_ne!(answer(flags), whole, "{flags:?}");
+    }
+    let bias = |id: u32| answer(&["--logit-bias", &format!("{id}=100")]);
+    assert_ne!(bias(300), whole);
+    // A repetition of one token ends at the texts named, and outside the window.
+    let dry = ["--dry-multiplier", "90", "--dry-allowed-length", "1"];
+    assert_eq!(
+        answer(&[&dry[..], &["--dry-penalty-last-n", "1"]].concat()),
+        whole
+    );
+    // At a high temperature what is kept decides.
+    let hot = |flags: &[&str]| answer(&[&["--temp", "30", "--seed", "7"], flags].concat());
+    let free = hot(&[]);
+    assert_ne!(hot(&["--typical-p", "0.01"]), free);
+    assert_ne!(hot(&["--min-p", "0.9"]), free);
+    let cold = |flags: &[&str]| answer(&[&["--temp", "0.1", "--seed", "7"], flags].concat());
+    assert_eq!(cold(&[]), whole);
+    assert_ne!(
+        cold(&["--xtc-probability", "1", "--xtc-threshold", "0.000001"]),
+        whole
+    );
+}
+
+#[test]
 fn weights_may_stay_packed() {
     let output = run(&["run", "--json", "--weights", "keep", CAPITAL]);
     let kept: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -160,6 +218,26 @@ fn a_directory_with_printf_fields_in_its_name_loads() {
 fn usage_errors_are_2() {
     fails(&["run", "--temp", "-1", "x"], 2, &[]);
     fails(&["run", "--top-p=0", "x"], 2, &["top_p", "more than 0"]);
+    fails(
+        &["run", "--xtc-threshold", "0.9", "x"],
+        2,
+        &["xtc_threshold", "0.5"],
+    );
+    fails(
+        &["run", "--logit-bias", "7", "x"],
+        2,
+        &["logit-bias", "42=-5"],
+    );
+    fails(
+        &["run", "--logit-bias", "7=101", "x"],
+        2,
+        &["logit_bias", "100"],
+    );
+    fails(
+        &["run", "--repetition-context-size", "0", "x"],
+        2,
+        &["repetition_context_size"],
+    );
     fails(&["run", "--device", "tpu", "x"], 2, &["tpu", "gpu"]);
     fails(
         &["run", "--prefill-step-size", "0", "x"],

@@ -21,7 +21,7 @@ fn collect(mut events: Receiver<Event>) -> (Vec<u32>, FinishReason) {
             .blocking_recv()
             .expect("an end before the channel closes")
         {
-            Event::Prompt(_) => {}
+            Event::Started(_) | Event::Prompt(_) => {}
             Event::Token { id, .. } => tokens.push(id),
             Event::Finished { reason, .. } => return (tokens, reason),
             Event::Failed(message) => panic!("{message}"),

@@ -179,10 +179,7 @@ fn bad_requests_are_refused_by_name() {
             "top_logprobs",
         ),
         (
-            with(
-                question(),
-                json!({"response_format": {"type": "xml"}}),
-            ),
+            with(question(), json!({"response_format": {"type": "xml"}})),
             400,
             "response_format",
         ),

@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("server", &["engine", "text", "sample"]),
     ("bench", &["checkpoint", "engine", "text", "sample"]),
     ("builtin", &["checkpoint"]),
+    ("hub", &["checkpoint"]),
 ];
 /// Files and folders that know no arrays although a room they import, or their own, does.
 const WITHOUT_ARRAYS: &[(&str, &[&str])] = &[

@@ -90,6 +90,9 @@ pub type LoadResult<T> = std::result::Result<T, LoadError>;
 pub enum WeightsAs {
     /// As they are stored, packed ones included.
     Stored,
+    /// As they are stored, but matrices unpacked in the type of their scales; stacks of them, as experts
+    /// have them, stay packed.
+    Unpacked,
     /// Unpacked and cast to this type.
     Dense(Dtype),
 }
@@ -369,7 +372,7 @@ impl Cursor<'_> {
     /// A matrix or vector in the type that the load asks for.
     pub(super) fn keep_dense(&self, array: Array) -> LoadResult<Array> {
         let array = match self.weights.weights_as {
-            WeightsAs::Stored => array,
+            WeightsAs::Stored | WeightsAs::Unpacked => array,
             WeightsAs::Dense(dtype) => array.astype(dtype)?,
         };
         self.keep(&[&array])?;
@@ -378,7 +381,12 @@ impl Cursor<'_> {
 
     /// A packed matrix in the form that the load asks for.
     pub(super) fn keep_packed(&self, mut packed: Quantized) -> LoadResult<Matrix> {
-        let WeightsAs::Dense(dtype) = self.weights.weights_as else {
+        let unpacked = match self.weights.weights_as {
+            WeightsAs::Dense(dtype) => Some(dtype),
+            WeightsAs::Unpacked if packed.weight.ndim() == 2 => Some(packed.dtype()),
+            WeightsAs::Stored | WeightsAs::Unpacked => None,
+        };
+        let Some(dtype) = unpacked else {
             let parts = [
                 Some(&packed.weight),
                 Some(&packed.scales),

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bench_args::Bench;
 use super::form::FormArgs;
+use super::hub_args::{Doctor, List, Pull, Rm, Show};
+use super::sampling::Sampling;
 use super::{exit, size};
 use crate::checkpoint::Source;
 use crate::engine::{MemoryLimit, WeightsMode};
@@ -66,6 +68,21 @@ pub enum Command {
     /// Measure speed, or make a model with random weights to measure with
     #[command(after_help = exit::TABLE)]
     Bench(Box<Bench>),
+    /// Fetch models from the hub, or list some that fit this machine
+    #[command(after_help = exit::TABLE)]
+    Pull(Pull),
+    /// List the models on this machine
+    #[command(after_help = exit::TABLE)]
+    List(List),
+    /// Say what a model on this machine is, and what memory it takes
+    #[command(after_help = exit::TABLE)]
+    Show(Show),
+    /// Remove models from this machine
+    #[command(after_help = exit::TABLE)]
+    Rm(Rm),
+    /// Look for what keeps models from being fetched, loaded or served here, and say what to do
+    #[command(after_help = exit::TABLE)]
+    Doctor(Doctor),
 }
 
 /// Arguments of `run`.
@@ -311,12 +328,13 @@ pub(super) fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct Files {
-    /// A directory with config.json, *.safetensors and tokenizer.json, or `builtin:tiny`
+    /// A directory with config.json, *.safetensors and tokenizer.json; or ORG/NAME, ORG/NAME@REVISION or
+    /// a short name (see `pensieve pull`), fetched if it is not here; or `builtin:tiny`
     #[arg(
         long,
         env = "PENSIEVE_MODEL",
         default_value = "builtin:tiny",
-        value_name = "DIR"
+        value_name = "DIR|NAME"
     )]
     pub model: String,
     /// A directory with adapter_config.json and adapters.safetensors, as mlx-lm writes them: a
@@ -411,6 +429,9 @@ pub struct Answer {
     /// Variables for the chat template, as a JSON object, such as '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON")]
     pub chat_template_config: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sampling: Sampling,
 }
 
 /// `--device`.

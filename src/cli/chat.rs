@@ -82,7 +82,7 @@ pub fn run(args: Chat) -> Done {
 
 /// Prints the answer as it comes and returns it. Ctrl-C ends it where it is.
 async fn answer(opened: &Opened, args: &Chat, messages: &[Value]) -> Done<(String, Outcome)> {
-    let params = model::params(&args.answer, &opened.engine.generation)?;
+    let params = model::params(&args.answer, opened)?;
     let prompt = encode_chat(opened, &args.answer, messages)?;
     let stream = opened.text.stream(args.answer.stop.clone());
     let mut asked = Asked::new(opened, &args.answer, stream, params, None, prompt, true)?;

@@ -1,14 +1,13 @@
 //! Exit codes, and the failures that lead to them.
 
 use std::fmt;
-use std::process::ExitCode;
 
 /// The table of exit codes, as `--help` shows it. clap itself uses 2 for a wrong command line.
 pub const TABLE: &str = "\
 Exit codes:
   0    done
   1    the work failed (also: the address is in use, standard output is closed, `check` found
-       numbers that are not finite)
+       numbers that are not finite, `doctor` found something wrong)
   2    the command line is wrong
   3    the model cannot be loaded
   4    the input is refused (empty, over the context, not UTF-8, or by the chat template)
@@ -42,9 +41,9 @@ impl Failure {
     }
 
     /// Says what happened on standard error and gives the exit code.
-    pub fn report(&self) -> ExitCode {
+    pub fn report(&self) -> u8 {
         eprintln!("pensieve: {self}");
-        ExitCode::from(self.code())
+        self.code()
     }
 }
 

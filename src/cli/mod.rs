@@ -9,26 +9,36 @@ mod bench_args;
 mod chat;
 mod check;
 mod config;
+mod doctor;
 mod exit;
+mod fetching;
 mod form;
 mod fuse;
+mod hub_args;
+mod list;
 mod model;
 mod perplexity;
 mod progress;
+mod pull;
+mod rm;
 mod run;
+mod sampling;
 mod serve;
+mod show;
 mod size;
 
-use std::process::ExitCode;
+use std::io::Write;
 
 use args::{Command, LogFormat};
 use exit::Failure;
 
-/// Parses the command line, does what it says, and returns the exit code.
-pub fn main() -> ExitCode {
+use crate::mlx;
+
+/// Parses the command line, does what it says, and ends the process.
+pub fn main() -> ! {
     let args = match config::parse(std::env::args_os().collect()) {
         Ok(args) => args,
-        Err(failure) => return failure.report(),
+        Err(failure) => end(failure.report()),
     };
     let default_level = match &args.command {
         Command::Serve(_) => "info",
@@ -46,11 +56,27 @@ pub fn main() -> ExitCode {
         Command::Fuse(args) => fuse::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(*args),
+        Command::Pull(args) => pull::run(args),
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Rm(args) => rm::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match done {
+        Ok(()) => 0,
         Err(failure) => failure.report(),
+    };
+    end(code)
+}
+
+/// Ends the process without running what C++ would run at its end: MLX's threads outlive the state
+/// that they use, and on CUDA that crashes now and then.
+fn end(code: u8) -> ! {
+    let flushed = (std::io::stdout().flush(), std::io::stderr().flush());
+    if let (Err(error), _) | (_, Err(error)) = flushed {
+        tracing::debug!("the last output could not be written: {error}");
     }
+    mlx::quit(i32::from(code))
 }
 
 fn log_to_stderr(level: &str, format: LogFormat) {

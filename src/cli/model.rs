@@ -6,10 +6,11 @@ use super::args::{Answer, Files, Load, Model};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::progress::Progress;
-use super::{Done, Failure, check};
+use super::{Done, Failure, check, fetching};
 use crate::builtin;
 use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
 use crate::engine::{Engine, Loading, Options};
+use crate::hub::{HubError, Name};
 use crate::sample::Params;
 use crate::text::Text;
 
@@ -117,10 +118,27 @@ pub fn find(args: &Files) -> Done<(Source, String)> {
         return Ok((source, format!("pensieve-{name}")));
     }
     let directory = args.directory();
+    if !directory.exists()
+        && let Ok(name) = Name::parse(&args.model)
+    {
+        let folder = fetching::folder(&name).map_err(|e| {
+            let either = match e {
+                HubError::NoRepository { .. }
+                | HubError::Network { .. }
+                | HubError::Offline { .. } => {
+                    format!(" (and there is no directory {} here)", args.model)
+                }
+                _ => String::new(),
+            };
+            Failure::Model(format!("{e}{either}"))
+        })?;
+        return Ok((Source::Directory(folder), name.to_string()));
+    }
     if !directory.is_dir() {
         return Err(Failure::Model(format!(
             "{} is not a directory; --model takes a directory with config.json, *.safetensors and \
-             tokenizer.json, or builtin:tiny",
+             tokenizer.json, a model's name such as ORG/NAME or one of those that `pensieve pull` \
+             lists, or builtin:tiny",
             directory.display()
         )));
     }
@@ -166,9 +184,9 @@ pub fn bytes_bar(doing: &str) -> ProgressBar {
 }
 
 /// The sampling parameters: the command line's, else the model's own, else greedy.
-pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
-    let own = defaults(generation);
-    let params = Params {
+pub fn params(args: &Answer, opened: &Opened) -> Done<Params> {
+    let own = defaults(&opened.engine.generation);
+    let mut params = Params {
         temperature: args.temp.unwrap_or(own.temperature),
         top_p: args.top_p.unwrap_or(own.top_p),
         top_k: args.top_k.unwrap_or(own.top_k),
@@ -176,6 +194,7 @@ pub fn params(args: &Answer, generation: &GenerationConfig) -> Done<Params> {
         seed: args.seed.unwrap_or_else(random_seed),
         ..Params::default()
     };
+    args.sampling.apply(&mut params, &opened.text)?;
     match params.check() {
         Ok(()) => Ok(params),
         Err((_, message)) => Err(Failure::Usage(message)),

@@ -17,7 +17,7 @@ pub fn run(args: Run) -> Done {
         // There is one request, which compiles just what it needs.
         options.warm_up = false;
     })?;
-    let params = model::params(&args.answer, &opened.engine.generation)?;
+    let params = model::params(&args.answer, &opened)?;
     let form = args.form.form(&opened)?;
     let formed = form.is_some();
     let as_it_is = args.ignore_chat_template || !opened.text.has_template();
@@ -39,7 +39,7 @@ pub fn run(args: Run) -> Done {
         params,
         form,
         tokens,
-        !as_it_is,
+        !as_it_is && !formed,
     )?;
     let mut answer = Said::default();
     let outcome = loop {

@@ -10,6 +10,9 @@ use crate::checkpoint::{Adapters, LoadError, Source};
 use crate::mlx::{self, Device, Runtime};
 use crate::models::{self, Loaded};
 
+/// Unpacked weights may take one part in so many of the memory.
+const UNPACKED_SHARE: usize = 4;
+
 /// A model in memory, on a thread that is bound to its device.
 pub(super) struct Ready {
     pub runtime: Runtime,
@@ -33,9 +36,12 @@ pub(super) fn load(
     let device = options.device.unwrap_or_else(Device::best);
     let runtime = Runtime::enter(device)?;
     let adapters = options.adapters.as_ref().map(Adapters::open).transpose()?;
-    let weights_as = options.weights.on(device);
     let (budget, origin) = Machine::of(device)?.budget(options.memory);
-    let needed = models::resident_bytes(source, adapters.as_ref(), weights_as)?;
+    let resident = |weights_as| models::resident_bytes(source, adapters.as_ref(), weights_as);
+    let weights_as = options
+        .weights
+        .on(device, budget / UNPACKED_SHARE, resident)?;
+    let needed = resident(weights_as)?;
     if needed > budget {
         return Err(LoadError::Unsupported(format!(
             "its weights take {} in memory as they would be loaded, but the budget is {} ({origin}); \

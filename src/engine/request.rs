@@ -9,7 +9,8 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// How each next token is chosen.
     pub params: sample::Params,
-    /// The form that the answer must have, if it must have one.
+    /// The form that the answer must have, if it must have one. An answer that `max_tokens` cuts
+    /// short before its form is complete ends as [`FinishReason::Length`].
     pub form: Option<sample::Form>,
     /// Tokens to generate at most; 0 only scores the prompt.
     pub max_tokens: usize,
@@ -40,7 +41,8 @@ pub struct TokenLogprob {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// An end-of-sequence token or one of the request's `stop_ids`; that token is not reported.
+    /// An end-of-sequence token or one of the request's `stop_ids`, which is not reported; or the
+    /// answer's form is complete and allows no further token.
     Stop,
     /// `max_tokens` or the model's context is used up.
     Length,

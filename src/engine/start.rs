@@ -1,6 +1,7 @@
 //! Starting an engine thread, and ending it.
 
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 
 use super::handle::Handle;
@@ -8,7 +9,10 @@ use super::thread::{EngineThread, Options};
 use super::warm::Loading;
 use super::watch::{Watch, Watchdog};
 use crate::checkpoint::{GenerationConfig, LoadError, Source};
-use crate::mlx;
+use crate::mlx::{self, on_cuda};
+
+/// How an engine thread ended: with the message of its panic, if it panicked.
+type Outcome = Result<(), String>;
 
 /// A running engine thread. Dropping it ends the thread and waits for that: the process must not
 /// end while MLX computes, because MLX's own threads would outlive its global state.
@@ -17,7 +21,8 @@ pub struct Engine {
     pub handle: Handle,
     /// The end-of-sequence tokens and sampling defaults that came with the model.
     pub generation: GenerationConfig,
-    thread: Option<JoinHandle<Result<(), String>>>,
+    /// The thread, and word of its end if it stays.
+    thread: Option<(JoinHandle<Outcome>, Receiver<Outcome>)>,
     _watchdog: Option<Watchdog>,
 }
 
@@ -74,6 +79,7 @@ impl Engine {
         watchdog_exit: bool,
     ) -> Result<Engine, LoadError> {
         let (loaded, wait) = std::sync::mpsc::channel();
+        let (ended, end) = std::sync::mpsc::channel::<Outcome>();
         let body = move || {
             let engine = match load() {
                 Ok((engine, handle)) => {
@@ -88,7 +94,17 @@ impl Engine {
                     return Ok(());
                 }
             };
-            engine.run()
+            let on_cuda = on_cuda();
+            let outcome = engine.run();
+            if on_cuda {
+                // A thread that ends takes down what MLX 0.32.2 has of it, while a worker of MLX's may
+                // still use that. So it stays, and does nothing.
+                let _ = ended.send(outcome);
+                loop {
+                    std::thread::park();
+                }
+            }
+            outcome
         };
         let started = std::thread::Builder::new()
             .name("engine".into())
@@ -99,7 +115,7 @@ impl Engine {
             Ok(Ok((handle, generation, watch))) => Ok(Engine {
                 handle,
                 generation,
-                thread: Some(thread),
+                thread: Some((thread, end)),
                 _watchdog: watchdog(&watch, watchdog_exit),
             }),
             Ok(Err(error)) => Err(error),
@@ -118,11 +134,15 @@ impl Engine {
     /// The message of the panic that ended the thread, if one did.
     pub fn stop(&mut self) -> Result<(), String> {
         self.handle.stop();
-        match self.thread.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(outcome)) => outcome,
-            Some(Err(_)) => Err("a panic while it ended".into()),
+        let Some((thread, end)) = self.thread.take() else {
+            return Ok(());
+        };
+        // Without word of its end it has ended, or is about to.
+        if let Ok(outcome) = end.recv() {
+            return outcome;
         }
+        let joined = thread.join();
+        joined.unwrap_or_else(|_| Err("a panic while it ended".into()))
     }
 }
 

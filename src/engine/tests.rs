@@ -96,6 +96,7 @@ fn a_cancelled_answer_ends_within_a_step() {
     let mut events = engine.handle.submit(request(&[1; 4], 200)).unwrap();
     gate.let_through(6);
     gate.wait_for(before + 6);
+    assert!(matches!(events.blocking_recv(), Some(Event::Started(_))));
     assert!(matches!(
         events.blocking_recv(),
         Some(Event::Token { id: 2, .. })

@@ -21,14 +21,15 @@ use super::sequence::{Progress, Sequence};
 use super::warm::{self, Loading};
 use super::watch::{Watch, Work};
 use crate::cache::LayerCache;
-use crate::checkpoint::{GenerationConfig, LoadError, Source, WeightsAs};
-use crate::mlx::{self, Device, Dtype, MemoryReport, Runtime, clear_cache};
+use crate::checkpoint::{GenerationConfig, LoadError, LoadResult, Source, WeightsAs};
+use crate::mlx::{self, Device, Dtype, MemoryReport, Runtime, clear_cache, on_cuda};
 use crate::models::{Loaded, Model};
 
 /// What becomes of the weights, as a user asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightsMode {
-    /// What is fastest on the device: stored form on a GPU, float32 on a CPU.
+    /// What is fastest on the device: float32 on a CPU; on CUDA unpacked if that takes no more than a
+    /// quarter of the memory; else the stored form.
     #[default]
     Auto,
     /// As stored, packed ones included.
@@ -109,14 +110,25 @@ impl Default for Options {
 }
 
 impl WeightsMode {
-    pub(super) fn on(self, device: Device) -> WeightsAs {
-        match self {
+    /// What becomes of them on `device`, where there is room for them if the bytes that they would
+    /// take so, as `resident` tells, are at most `room`.
+    pub(super) fn on(
+        self,
+        device: Device,
+        room: usize,
+        resident: impl Fn(WeightsAs) -> LoadResult<usize>,
+    ) -> LoadResult<WeightsAs> {
+        Ok(match self {
             WeightsMode::Keep => WeightsAs::Stored,
             WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
             // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
             WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
+            // On CUDA its products with packed matrices are slower for any number of rows.
+            WeightsMode::Auto if on_cuda() && resident(WeightsAs::Unpacked)? <= room => {
+                WeightsAs::Unpacked
+            }
             WeightsMode::Auto => WeightsAs::Stored,
-        }
+        })
     }
 }
 
@@ -493,7 +505,7 @@ impl EngineThread {
         if self.inbox.budget.set_step(passing) {
             let budget = &self.inbox.budget;
             let (step, left) = (Bytes(passing), Bytes(budget.capacity()));
-            tracing::warn!(
+            tracing::debug!(
                 "a step took {step} in passing, more than expected; {left} are left for sequences"
             );
         }

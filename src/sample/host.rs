@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dry::Repetition;
 use super::guide::{Allowed, Form, Guide};
 use super::params::Params;
-use super::workers::{Promise, spawn};
+use super::workers::{Kind, Promise, spawn};
 
 /// What the host asks of one row's draw.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +57,7 @@ impl Host {
             false => None,
         };
         let guide = form.cloned().map(|form| {
-            Guided::Working(spawn(move || {
+            Guided::Working(spawn(Kind::Long, move || {
                 let mut guide = form.start()?;
                 let allowed = guide.allowed()?;
                 Ok((guide, allowed))
@@ -72,11 +72,13 @@ impl Host {
             repetition.push(id);
         }
         self.guide = match self.guide.take() {
-            Some(Guided::Idle(mut guide)) => Some(Guided::Working(spawn(move || {
-                guide.accept(id)?;
-                let allowed = guide.allowed()?;
-                Ok((guide, allowed))
-            }))),
+            Some(Guided::Idle(mut guide)) => {
+                Some(Guided::Working(spawn(Kind::Urgent, move || {
+                    guide.accept(id)?;
+                    let allowed = guide.allowed()?;
+                    Ok((guide, allowed))
+                })))
+            }
             other => other,
         };
     }

@@ -255,6 +255,29 @@ mod tests {
         }
     }
 
+    /// A GPU runs the compiled function; the compiler must not change a bit of the hash, and little of
+    /// the noise.
+    #[test]
+    #[ignore = "MLX calls a C++ compiler, for minutes on a busy machine"]
+    fn the_compiled_noise_is_the_same_for_every_shape() {
+        let _runtime = Runtime::enter(Device::Cpu).unwrap();
+        let compiled = Compiled::new(|inputs| from_hash(&inputs[0], &inputs[1], &inputs[2]));
+        let compiled = compiled.unwrap();
+        for (rows, n) in [(1, 10), (3, 1000), (8, 77), (1, 10)] {
+            let keys = keys(rows);
+            let column = |shift: u32| {
+                let words: Vec<u32> = keys.iter().map(|key| (key >> shift) as u32).collect();
+                Array::from_slice(&words, &[keys.len() as i32, 1]).unwrap()
+            };
+            let index = Array::arange(0, n, Dtype::Uint32).unwrap();
+            let index = index.reshape(&[1, n]).unwrap();
+            let ours = compiled.call(&[&column(0), &column(32), &index]).unwrap();
+            let plain = gumbel(&keys, n).unwrap();
+            assert_eq!(ours.shape(), [rows as i32, n]);
+            assert!(ours.max_difference(&plain).unwrap() < 1e-4);
+        }
+    }
+
     #[test]
     fn purposes_are_unrelated_and_units_below_one() {
         assert_ne!(

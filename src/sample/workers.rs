@@ -1,12 +1,13 @@
 //! Threads for work that the engine's thread must not do itself.
 //!
-//! They start when there is work for them, as many as there are processors and no more, and stay. A
-//! panic in a piece of work ends neither the thread nor anything but that piece.
+//! They start when there is work for them, as many as there are processors (two at least) and no
+//! more, and stay. A panic in a piece of work ends neither the thread nor anything but that piece.
+//! One thread is always free of work that may take long, for that which a step waits for.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -17,16 +18,30 @@ struct Pool {
 }
 
 struct State {
-    waiting: VecDeque<Work>,
+    urgent: VecDeque<Work>,
+    long: VecDeque<Work>,
+    /// Threads, and of these those that wait for work and those that do long work.
     threads: usize,
     idle: usize,
+    n_long: usize,
+}
+
+/// How long a piece of work may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A step waits for it.
+    Urgent,
+    /// Nothing waits for it but its own request.
+    Long,
 }
 
 static POOL: Pool = Pool {
     state: Mutex::new(State {
-        waiting: VecDeque::new(),
+        urgent: VecDeque::new(),
+        long: VecDeque::new(),
         threads: 0,
         idle: 0,
+        n_long: 0,
     }),
     more: Condvar::new(),
 };
@@ -63,7 +78,10 @@ impl<T> Promise<T> {
 const GONE: &str = "the thread that worked on it is gone";
 
 /// Has a piece of work done on another thread.
-pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Promise<T> {
+pub fn spawn<T: Send + 'static>(
+    kind: Kind,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Promise<T> {
     let (done, result) = channel();
     let failed = done.clone();
     let work: Work = Box::new(move || {
@@ -71,7 +89,7 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Pr
         // Nobody may be waiting any more.
         let _ = done.send(result.map_err(|panic| format!("a panic: {}", message(&*panic))));
     });
-    if let Err(error) = POOL.add(work) {
+    if let Err(error) = POOL.add(kind, work) {
         let _ = failed.send(Err(format!("a thread cannot start: {error}")));
     }
     Promise { result, come: None }
@@ -83,26 +101,50 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
+/// Threads at most.
+fn most_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |n| n.get().max(2))
+}
+
+impl State {
+    fn queue(&mut self, kind: Kind) -> &mut VecDeque<Work> {
+        match kind {
+            Kind::Urgent => &mut self.urgent,
+            Kind::Long => &mut self.long,
+        }
+    }
+
+    fn next(&mut self) -> Option<(Kind, Work)> {
+        if let Some(work) = self.urgent.pop_front() {
+            return Some((Kind::Urgent, work));
+        }
+        if self.n_long + 1 >= most_threads() {
+            return None;
+        }
+        let work = self.long.pop_front()?;
+        self.n_long += 1;
+        Some((Kind::Long, work))
+    }
+}
+
 impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Work runs outside the lock, so a panic cannot leave the state half-changed.
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&'static self, work: Work) -> std::io::Result<()> {
+    fn add(&'static self, kind: Kind, work: Work) -> std::io::Result<()> {
         let mut state = self.lock();
-        state.waiting.push_back(work);
-        let most = std::thread::available_parallelism().map_or(1, usize::from);
-        if state.waiting.len() > state.idle && state.threads < most {
+        state.queue(kind).push_back(work);
+        let waiting = state.urgent.len() + state.long.len();
+        if waiting > state.idle && state.threads < most_threads() {
             let builder = std::thread::Builder::new().name("guide".into());
             match builder.spawn(|| self.work()) {
                 Ok(_) => state.threads += 1,
                 // Another thread will come to it.
-                Err(_) if state.threads > 0 => {}
+                Err(_) if state.threads > 1 => {}
                 Err(error) => {
-                    state.waiting.pop_back();
+                    state.queue(kind).pop_back();
                     return Err(error);
                 }
             }
@@ -115,18 +157,17 @@ impl Pool {
     fn work(&self) {
         let mut state = self.lock();
         loop {
-            match state.waiting.pop_front() {
-                Some(work) => {
+            match state.next() {
+                Some((kind, work)) => {
                     drop(state);
                     work();
                     state = self.lock();
+                    state.n_long -= usize::from(kind == Kind::Long);
                 }
                 None => {
                     state.idle += 1;
-                    state = self
-                        .more
-                        .wait(state)
-                        .unwrap_or_else(|poisoned| poisoned.into_inner());
+                    let woken = self.more.wait(state);
+                    state = woken.unwrap_or_else(PoisonError::into_inner);
                     state.idle -= 1;
                 }
             }
@@ -143,12 +184,12 @@ mod tests {
 
     #[test]
     fn every_piece_is_done_by_a_bounded_number_of_threads() {
-        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = most_threads();
         let (now, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let promises: Vec<_> = (0..100)
             .map(|i| {
                 let (now, peak) = (now.clone(), peak.clone());
-                spawn(move || {
+                spawn(Kind::Urgent, move || {
                     peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(1));
                     now.fetch_sub(1, Ordering::SeqCst);
@@ -165,21 +206,41 @@ mod tests {
     #[test]
     fn a_panic_is_told_and_the_next_piece_done() {
         for _ in 0..20 {
-            let failed = spawn(|| -> u32 { panic!("number {}", 7) }).wait();
+            let failed = spawn(Kind::Long, || -> u32 { panic!("number {}", 7) }).wait();
             assert_eq!(failed, Err("a panic: number 7".into()));
-            assert_eq!(spawn(|| 3).wait(), Ok(3));
+            assert_eq!(spawn(Kind::Urgent, || 3).wait(), Ok(3));
         }
     }
 
     #[test]
     fn a_result_can_be_waited_for_in_turns() {
         let (go, wait) = channel();
-        let mut promise = spawn(move || wait.recv().unwrap_or(0) + 1);
+        let mut promise = spawn(Kind::Long, move || wait.recv().unwrap_or(0) + 1);
         assert!(!promise.is_there(Duration::ZERO));
         assert!(!promise.is_there(Duration::from_millis(5)));
         go.send(4).unwrap();
         assert!(promise.is_there(Duration::from_secs(20)));
         assert!(promise.is_there(Duration::ZERO));
         assert_eq!(promise.wait(), Ok(5));
+    }
+
+    #[test]
+    fn long_work_never_takes_all_threads() {
+        let (go, wait) = channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let long: Vec<_> = (0..3 * most_threads())
+            .map(|_| {
+                let wait = wait.clone();
+                // Until the sender is gone.
+                spawn(Kind::Long, move || {
+                    wait.lock().map(|wait| wait.recv().is_err()).unwrap()
+                })
+            })
+            .collect();
+        for i in 0..20 {
+            assert_eq!(spawn(Kind::Urgent, move || i).wait(), Ok(i));
+        }
+        drop(go);
+        assert!(long.into_iter().all(|long| long.wait() == Ok(true)));
     }
 }

@@ -1,9 +1,10 @@
-//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning, and
-//! the forms that an answer can be held to.
+//! Text in and out of a model: tokenizer, chat template, streaming detokenizer, stop strings, tool calls, reasoning,
+//! and the forms that an answer can be held to.
 //!
 //! Invariants: nothing here knows arrays or does I/O but through the reader given to [`Text::open`]; a string that a
 //! user supplied never becomes a control token.
 
+mod breakers;
 mod chat;
 mod control;
 mod detokenizer;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+pub use breakers::DRY_SEQUENCE_BREAKERS;
 pub use detokenizer::Detokenizer;
 pub use parsed::{AnswerParser, Span};
 pub use stop::{Piece, StopStrings};

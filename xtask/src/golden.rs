@@ -50,7 +50,10 @@ pub fn golden(arguments: &[String]) -> Result {
 }
 
 /// A fresh virtual environment with what `requirements` pins; returns its Python.
-fn environment(name: &str, requirements: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// What could not be installed.
+pub fn environment(name: &str, requirements: &Path) -> Result<PathBuf> {
     let place = target_dir().join(name);
     run(Command::new("python3")
         .args(["-m", "venv", "--clear"])

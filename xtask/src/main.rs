@@ -3,6 +3,7 @@
 mod ci;
 mod clients;
 mod golden;
+mod hub;
 mod macho;
 mod macos;
 mod models;
@@ -29,6 +30,7 @@ usage: cargo xtask CHORE
   golden [--transformers] [-- ARGS]
                      regenerate tests/golden with mlx-lm in a throw-away environment; ARGS choose cases, such
                      as --family llama; --transformers lets the second oracle check too
+  hub                huggingface_hub and pensieve read what the other wrote
   models             run the golden cases and write docs/models.md from what they show
   macos [--check]    cross-link the release binary for macOS on Apple Silicon and look at its symbols;
                      --check stops at type-checking
@@ -63,6 +65,7 @@ fn chore(arguments: &[String]) -> Result {
         "eval" => eval(),
         "clients" => clients::clients(rest),
         "golden" => golden::golden(rest),
+        "hub" => hub::hub(rest),
         "models" => models::models(),
         "macos" => macos::macos(rest),
         other => Err(format!("no chore is called {other:?}\n{HELP}")),

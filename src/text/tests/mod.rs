@@ -215,6 +215,22 @@ fn the_vocabulary_answers() {
 }
 
 #[test]
+fn breakers_are_the_tokens_that_texts_end_with() {
+    let text = open(&[("tokenizer.json", byte_level().to_string())]).unwrap();
+    let breakers = text
+        .tokenizer()
+        .dry_breakers(&["\n", "", "he", "xi", ":"])
+        .unwrap();
+    let token = |text: &str| text.as_bytes()[text.len() - 1];
+    let he = text.tokenizer().id("he").unwrap();
+    // The alphabet of bytes is the first 256 tokens.
+    assert_eq!(
+        breakers,
+        [token("\n").into(), he, token("i").into(), token(":").into()]
+    );
+}
+
+#[test]
 fn truncation_in_the_file_is_not_applied() {
     let mut file = byte_level();
     file["truncation"] =
