@@ -33,7 +33,9 @@ fn the_grid_gives_a_row_a_point_with_every_measure() {
     let folder = tempfile::tempdir().unwrap();
     let model = made(folder.path(), "qwen3-0.6b");
     let grid = "--prompt 3,5 --gen 4 --concurrency 1,2 --reps 2 --warm-up 0 --model";
-    let rows = rows(&[&words(grid)[..], &[&model]].concat());
+    let report = folder.path().join("report.html");
+    let report = report.to_str().unwrap();
+    let rows = rows(&[&words(grid)[..], &[&model, "--report", report]].concat());
     let points: Vec<(u64, u64)> = rows
         .iter()
         .map(|row| {
@@ -44,7 +46,12 @@ fn the_grid_gives_a_row_a_point_with_every_measure() {
         })
         .collect();
     assert_eq!(points, [(1, 3), (1, 5), (2, 3), (2, 5)]);
+    let page = std::fs::read_to_string(report).unwrap();
+    assert_eq!(page.matches("<svg").count(), 5, "{page}");
     for row in &rows {
+        if row["concurrency"] == 1 {
+            assert!(row["bandwidth_share"].as_f64().unwrap() > 0.0, "{row}");
+        }
         for measure in [
             "ttft_ms",
             "prefill_tps",
@@ -114,5 +121,39 @@ fn tables_have_one_heading() {
             cells.len() >= 3 && cells.iter().all(|&n| n == cells[0]),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn a_server_is_measured_by_the_same_rows() {
+    let server = common::Server::start(&["--model", "builtin:tiny"]);
+    let grid = words("--prompt 8 --gen 3 --reps 1 --warm-up 0 --concurrency 2 --url");
+    let rows = rows(&[&grid[..], &[&server.url]].concat());
+    assert_eq!(rows[0]["target"], server.url);
+    assert_eq!(rows[0]["model"], "pensieve-tiny");
+    assert!(rows[0]["prompt_tokens"].as_f64().unwrap() >= 2.0);
+    let output = run(&["bench", "--url", "http://127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot reach"));
+}
+
+#[test]
+fn a_scenario_says_whether_it_reached_its_bar() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = made(folder.path(), "qwen3-0.6b");
+    let scenario =
+        words("bench --reps 1 --long-prompt 64 --prefill-step-size 32 --json --scenario");
+    for (name, measures) in [
+        ("admission", ["worst_gap_ms", "gap_without_ms"]),
+        ("prefix", ["cold_ttft_ms", "warm_ttft_ms"]),
+    ] {
+        let output = run(&[&scenario[..], &[name, "--model", &model]].concat());
+        let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(json["scenario"], name);
+        for measure in measures {
+            assert!(json[measure]["p50"].as_f64().unwrap() > 0.0, "{json}");
+        }
+        let code = if json["passed"] == true { 0 } else { 1 };
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
     }
 }

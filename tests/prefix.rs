@@ -10,7 +10,7 @@ use pensieve::cache::prefix::PrefixCache;
 use pensieve::cache::{Batch, LayerCache};
 use pensieve::checkpoint::{Source, WeightsAs};
 use pensieve::engine::{Engine, Event, Options, Request, Stats};
-use pensieve::mlx::{Device, Runtime, clear_cache, memory};
+use pensieve::mlx::{Array, Device, Dtype, Runtime, clear_cache, memory};
 use pensieve::sample::Params;
 use tokio::sync::mpsc::Receiver;
 
@@ -236,6 +236,58 @@ fn a_stale_cache_would_be_noticed() {
         let stale = forward(&mut wrong.caches, &own[30..], 30);
         assert!(all.max_difference(&stale).unwrap() > 1e-2, "{name}");
     }
+}
+
+/// A window moves on while a long answer is written, so of its beginning there is nothing to store:
+/// the end can be gone on from, the beginning not.
+#[test]
+fn a_long_answer_is_reused_as_far_as_its_windows_are_there() {
+    let _alone = alone();
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    for name in ["llama-sliding", "gpt_oss-base"] {
+        let model = case(name).load(WeightsAs::Stored).unwrap().model;
+        let tokens = ids(name, 900, 1);
+        let forward = |caches: &mut [LayerCache], from: usize, to: usize| {
+            let batch = Batch::single(&tokens[from..to], from).unwrap();
+            let hidden = model.forward(&batch, caches).unwrap();
+            hidden.eval().unwrap();
+            hidden
+        };
+        let mut kept = PrefixCache::new(model.caches(), PLENTY);
+        let mut caches = model.caches();
+        forward(&mut caches, 0, 20);
+        kept.store(&tokens[..20], &caches, true).unwrap();
+        for from in (20..860).step_by(40) {
+            forward(&mut caches, from, from + 40);
+        }
+        kept.store(&tokens[..860], &caches, true).unwrap();
+        let expected = forward(&mut caches, 860, 900);
+        let mut whole = kept.find(&tokens, 0).unwrap().found.unwrap();
+        assert_eq!(whole.len, 860, "{name}");
+        let again = forward(&mut whole.caches, 860, 900);
+        assert!(expected.max_difference(&again).unwrap() < 1e-4, "{name}");
+        let early = kept.find(&tokens[..200], 0).unwrap();
+        assert_eq!(early.known, 200, "{name}");
+        assert_eq!(early.found.map(|found| found.len), Some(20), "{name}");
+    }
+}
+
+/// MLX's `contiguous` shares the buffer of a view of few bytes; what is kept has its own.
+#[test]
+fn a_few_entries_keep_no_buffer_alive() {
+    let _alone = alone();
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    clear_cache().unwrap();
+    let base = memory().unwrap().active;
+    let mut caches = vec![LayerCache::latent()];
+    let latents = Array::full(&[1, 1, 3, 8], 1.0, Dtype::Float32).unwrap();
+    let batch = Batch::single(&[1, 2, 3], 0).unwrap();
+    caches[0].update_latent(&latents, 4, &batch).unwrap();
+    let mut kept = PrefixCache::new(vec![LayerCache::latent()], PLENTY);
+    kept.store(&[1, 2, 3], &caches, true).unwrap();
+    drop((caches, latents, batch));
+    assert_eq!(kept.nbytes(), 3 * 8 * 4);
+    assert_eq!(memory().unwrap().active - base, kept.nbytes());
 }
 
 /// What MLX holds beyond the start is what the cache says it has, also after nodes were cut, and all of

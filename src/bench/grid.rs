@@ -1,6 +1,9 @@
 //! The grid: prompt length × answer length × depth × concurrency, each point warmed up and repeated.
 
+use serde_json::{Map, Value};
+
 use super::row::{Measures, Row};
+use super::stats::Ratio;
 use super::system::{CpuTime, GpuWatch, resident_bytes};
 use super::target::{Ask, Target, random_ids};
 
@@ -90,6 +93,44 @@ impl Grid {
             versus: None,
         })
     }
+
+    /// Runs one point on both, in turn, A B A B. The first row has the ratios of medians, first over
+    /// second, with their ranges.
+    ///
+    /// # Errors
+    /// What a request said that failed.
+    pub async fn versus(&self, a: &Target, b: &Target, point: Point) -> Result<[Row; 2], String> {
+        let targets = [a, b];
+        let mut courses = [
+            Course::new(self, a, point).await?,
+            Course::new(self, b, point).await?,
+        ];
+        let mut measures = [Measures::default(), Measures::default()];
+        for rep in 0..self.warm_up + self.reps {
+            for ((course, target), measures) in courses.iter_mut().zip(targets).zip(&mut measures) {
+                course
+                    .run(target, (rep >= self.warm_up).then_some(measures))
+                    .await?;
+            }
+        }
+        let [ours, theirs] = &measures;
+        let ratios = ours.named().into_iter().zip(theirs.named());
+        let ratios = ratios
+            .filter_map(|((name, a), (_, b))| Some((name.to_owned(), Ratio::of(a, b)?.json())));
+        let mut versus: Option<Map<String, Value>> = Some(ratios.collect());
+        let mut row = |target: &Target, measures| Row {
+            point,
+            reps: self.reps,
+            target: target.facts().clone(),
+            measures,
+            // Of both, so of neither.
+            gpu: None,
+            resident: None,
+            versus: versus.take(),
+        };
+        let [ours, theirs] = measures;
+        Ok([row(a, ours), row(b, theirs)])
+    }
 }
 
 /// A point being run: every run has prompts that no run before had.
@@ -147,7 +188,10 @@ impl Course {
             let seed = self.seed ^ (runs << 32) ^ ((i as u64) << 16);
             let mut prompt = prefix.clone();
             prompt.extend(random_ids(self.point.prompt, vocab, seed));
-            Ask::new(prompt, self.point.answer)
+            Ask {
+                known: self.point.depth,
+                ..Ask::new(prompt, self.point.answer)
+            }
         });
         let asks = asks.collect();
         let before = CpuTime::now();

@@ -2,9 +2,14 @@
 //!
 //! A room above the engine: it submits requests as the server does and looks at the clock.
 
+pub mod client;
+pub mod cost;
 pub mod grid;
 pub mod make;
+pub mod peer;
+pub mod report;
 pub mod row;
+pub mod scenario;
 pub mod shapes;
 pub mod stats;
 pub mod system;

@@ -7,6 +7,7 @@ use super::stats::{Summary, rounded};
 use super::system::{CpuTime, GpuUse};
 use super::target::TargetFacts;
 use super::trace::{Trace, aggregate_rate, prefill_rate, total_rate};
+use crate::engine::Rates;
 
 /// What was measured at one point, one number a stream, a gap or a repetition.
 #[derive(Clone, Debug, Default)]
@@ -130,10 +131,64 @@ impl Row {
         say("gpu_memory_bytes", json!(gpu.memory));
         say("weight_bytes", json!(target.weight_bytes));
         say("load_seconds", json!(target.load_seconds.map(rounded)));
+        if let Some(roof) = self.roof() {
+            say("step_bytes", json!(rounded(roof.bytes)));
+            say("step_flops", json!(rounded(roof.flops)));
+            say(
+                "bytes_per_second",
+                json!(rounded(roof.bytes / roof.seconds)),
+            );
+            say(
+                "flops_per_second",
+                json!(rounded(roof.flops / roof.seconds)),
+            );
+            say(
+                "device_bytes_per_second",
+                json!(rounded(roof.rates.bytes_per_second)),
+            );
+            say(
+                "device_flops_per_second",
+                json!(rounded(roof.rates.flops_per_second)),
+            );
+            say("bandwidth_share", json!(rounded(roof.bandwidth_share())));
+            let share = roof.flops / roof.seconds / roof.rates.flops_per_second;
+            say("flops_share", json!(rounded(share)));
+        }
         if let Some(versus) = &self.versus {
             say("versus", Value::Object(versus.clone()));
         }
         Value::Object(object)
+    }
+
+    /// The median decode step, under the device's roof.
+    fn roof(&self) -> Option<Roof> {
+        let (cost, rates) = self.target.roofline.as_ref()?;
+        let point = &self.point;
+        let rate = Summary::of(&self.measures.aggregate_tps)?.p50;
+        let context = point.depth + point.prompt + point.answer / 2;
+        let step = cost.step(point.concurrency, context);
+        Some(Roof {
+            bytes: step.bytes,
+            flops: step.flops,
+            seconds: point.concurrency as f64 / rate,
+            rates: *rates,
+        })
+    }
+
+    /// The ratios to another target's row, for people; empty without any.
+    pub fn ratios(&self) -> String {
+        let Some(versus) = &self.versus else {
+            return String::new();
+        };
+        let lines = versus.iter().map(|(name, ratio)| {
+            let part = |key: &str| {
+                let part = ratio.get(key).and_then(Value::as_f64);
+                part.map_or(f64::NAN, three_digits)
+            };
+            let (low, high) = (part("low"), part("high"));
+            format!("  {name}: x{} ({low} to {high})\n", part("ratio"))
+        });
+        lines.collect()
     }
 
     /// The columns of a table, of a Markdown table and of a CSV file.
@@ -144,6 +199,7 @@ impl Row {
         let p50 = |values: &[f64]| number(Summary::of(values).map(|s| three_digits(s.p50)));
         let itl = Summary::of(&measures.itl_ms);
         let gigabytes = |bytes: usize| three_digits(bytes as f64 / 1e9);
+        let percent = |roof: Roof| three_digits(100.0 * roof.bandwidth_share());
         vec![
             ("target", self.target.name.clone()),
             ("prompt", point.prompt.to_string()),
@@ -159,7 +215,22 @@ impl Row {
             ("p99", number(itl.map(|s| three_digits(s.p99)))),
             ("max", number(itl.map(|s| three_digits(s.max)))),
             ("peak GB", number(measures.peak_memory.map(gigabytes))),
+            ("bandw %", number(self.roof().map(percent))),
         ]
+    }
+}
+
+/// A step's cost and time.
+struct Roof {
+    bytes: f64,
+    flops: f64,
+    seconds: f64,
+    rates: Rates,
+}
+
+impl Roof {
+    fn bandwidth_share(&self) -> f64 {
+        self.bytes / self.seconds / self.rates.bytes_per_second
     }
 }
 
@@ -275,6 +346,7 @@ mod tests {
                 model: "m".into(),
                 weight_bytes: Some(5),
                 load_seconds: None,
+                roofline: None,
             },
             measures,
             gpu: None,
@@ -327,6 +399,7 @@ mod tests {
                 .starts_with("\"a,b\",16,3,0,1,500,32,2,2,2,")
         );
         assert_eq!(heading, row.cells().len());
+        assert_eq!(row.ratios(), "");
         assert!(serde_json::from_str::<Value>(&Format::Json.line(&row, true)).is_ok());
     }
 

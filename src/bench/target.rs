@@ -1,12 +1,15 @@
-//! What is measured: an engine in this process.
+//! What is measured: an engine in this process, a server, or mlx-lm.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::client::{Client, LETTERS};
+use super::cost::Cost;
 use super::make::mix;
+use super::peer::Peer;
 use super::trace::Trace;
-use crate::engine::{Event, Handle, Request};
+use crate::engine::{Event, Handle, Rates, Request};
 use crate::sample::{Form, Params};
 
 /// A request to be timed.
@@ -18,6 +21,10 @@ pub struct Ask {
     pub tokens: usize,
     /// The form of the answer, if it must have one; then it may end earlier.
     pub form: Option<Form>,
+    /// Seconds after the first of its group at which it is sent.
+    pub delay: f64,
+    /// Leading tokens of the prompt that an earlier request had too.
+    pub known: usize,
 }
 
 impl Ask {
@@ -27,6 +34,8 @@ impl Ask {
             prompt,
             tokens,
             form: None,
+            delay: 0.0,
+            known: 0,
         }
     }
 
@@ -58,25 +67,69 @@ pub struct TargetFacts {
     pub weight_bytes: Option<usize>,
     /// Seconds that loading took.
     pub load_seconds: Option<f64>,
+    /// What a step of it costs, and what the device can do.
+    pub roofline: Option<(Cost, Rates)>,
 }
 
 /// What is measured.
 pub struct Target {
     facts: TargetFacts,
-    handle: Handle,
+    vocab: usize,
+    context_length: Option<usize>,
+    kind: Kind,
+}
+
+enum Kind {
+    Engine(Handle),
+    Http(Client),
+    Peer(Peer),
 }
 
 impl Target {
     /// An engine in this process.
-    pub fn engine(handle: Handle) -> Self {
+    pub fn engine(handle: Handle, roofline: Option<(Cost, Rates)>) -> Self {
         let facts = handle.facts();
-        let facts = TargetFacts {
-            name: "pensieve".into(),
-            model: facts.id.clone(),
-            weight_bytes: Some(facts.weight_bytes),
-            load_seconds: Some(facts.load_seconds),
-        };
-        Self { facts, handle }
+        Self {
+            vocab: facts.vocab_size,
+            context_length: Some(facts.context_length),
+            facts: TargetFacts {
+                name: "pensieve".into(),
+                model: facts.id.clone(),
+                weight_bytes: Some(facts.weight_bytes),
+                load_seconds: Some(facts.load_seconds),
+                roofline,
+            },
+            kind: Kind::Engine(handle),
+        }
+    }
+
+    /// A server with OpenAI's API. Its prompts are texts.
+    pub fn http(client: Client) -> Self {
+        Self {
+            vocab: LETTERS,
+            context_length: None,
+            facts: TargetFacts {
+                name: client.address().to_owned(),
+                model: client.model().to_owned(),
+                ..TargetFacts::default()
+            },
+            kind: Kind::Http(client),
+        }
+    }
+
+    /// mlx-lm in a process of its own; `model` is the model's name.
+    pub fn peer(peer: Peer, model: String) -> Self {
+        Self {
+            vocab: peer.vocab,
+            context_length: None,
+            facts: TargetFacts {
+                name: "mlx-lm".into(),
+                model,
+                load_seconds: Some(peer.load_seconds),
+                ..TargetFacts::default()
+            },
+            kind: Kind::Peer(peer),
+        }
     }
 
     /// What is known of it.
@@ -86,12 +139,17 @@ impl Target {
 
     /// Prompts have ids below this.
     pub fn vocab(&self) -> usize {
-        self.handle.facts().vocab_size
+        self.vocab
+    }
+
+    /// Tokens of prompt and answer together that it takes at most, if that is known.
+    pub fn context_length(&self) -> Option<usize> {
+        self.context_length
     }
 
     /// Whether it computes in this process.
     pub fn is_here(&self) -> bool {
-        true
+        matches!(self.kind, Kind::Engine(_))
     }
 
     /// Sends these at once and waits until all have ended. The traces come in the order of the asks.
@@ -99,7 +157,11 @@ impl Target {
     /// # Errors
     /// The first refusal or failure, as the target says it.
     pub async fn together(&self, asks: Vec<Ask>) -> Result<Vec<Trace>, String> {
-        together(&self.handle, asks).await
+        match &self.kind {
+            Kind::Engine(handle) => together(handle, asks).await,
+            Kind::Http(client) => client.together(asks).await,
+            Kind::Peer(peer) => peer.together(&asks),
+        }
     }
 }
 
@@ -114,36 +176,24 @@ pub fn random_ids(n: usize, vocab: usize, seed: u64) -> Vec<u32> {
 
 async fn together(handle: &Handle, asks: Vec<Ask>) -> Result<Vec<Trace>, String> {
     let origin = Instant::now();
-    let mut streams = Vec::with_capacity(asks.len());
-    for ask in asks {
-        let sent = origin.elapsed().as_secs_f64();
-        let events = handle.submit(ask.request()).map_err(|e| e.to_string())?;
-        streams.push((sent, events));
-    }
     let mut tasks = JoinSet::new();
-    for (i, (sent, mut events)) in streams.into_iter().enumerate() {
+    for (i, ask) in asks.into_iter().enumerate() {
+        let handle = handle.clone();
         tasks.spawn(async move {
-            let mut trace = Trace {
-                sent,
-                ..Trace::default()
-            };
-            while let Some(event) = events.recv().await {
-                match event {
-                    Event::Token { .. } => trace.stamps.push(origin.elapsed().as_secs_f64()),
-                    Event::Started(_) | Event::Prompt(_) => {}
-                    Event::Finished { stats, .. } => {
-                        trace.prompt_tokens = stats.prompt_tokens;
-                        trace.cached_tokens = Some(stats.cached_tokens);
-                        trace.tokens = stats.completion_tokens;
-                        trace.peak_memory = Some(stats.peak_memory);
-                        return Ok((i, trace));
-                    }
-                    Event::Failed(message) => return Err(message),
-                }
+            if ask.delay > 0.0 {
+                tokio::time::sleep(Duration::from_secs_f64(ask.delay)).await;
             }
-            Err("the engine has stopped; see the log".to_owned())
+            let trace = follow(&handle, ask.request(), origin).await?;
+            Ok::<_, String>((i, trace))
         });
     }
+    in_order(tasks).await
+}
+
+/// The traces in the order of the requests that they are of.
+pub(super) async fn in_order(
+    mut tasks: JoinSet<Result<(usize, Trace), String>>,
+) -> Result<Vec<Trace>, String> {
     let mut traces = vec![Trace::default(); tasks.len()];
     while let Some(done) = tasks.join_next().await {
         let (i, trace) = done.map_err(|e| e.to_string())??;
@@ -152,6 +202,30 @@ async fn together(handle: &Handle, asks: Vec<Ask>) -> Result<Vec<Trace>, String>
         }
     }
     Ok(traces)
+}
+
+/// Sends a request and follows it to its end.
+async fn follow(handle: &Handle, request: Request, origin: Instant) -> Result<Trace, String> {
+    let mut trace = Trace {
+        sent: origin.elapsed().as_secs_f64(),
+        ..Trace::default()
+    };
+    let mut events = handle.submit(request).map_err(|e| e.to_string())?;
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Token { .. } => trace.stamps.push(origin.elapsed().as_secs_f64()),
+            Event::Started(_) | Event::Prompt(_) => {}
+            Event::Finished { stats, .. } => {
+                trace.prompt_tokens = stats.prompt_tokens;
+                trace.cached_tokens = Some(stats.cached_tokens);
+                trace.tokens = stats.completion_tokens;
+                trace.peak_memory = Some(stats.peak_memory);
+                return Ok(trace);
+            }
+            Event::Failed(message) => return Err(message),
+        }
+    }
+    Err("the engine has stopped; see the log".to_owned())
 }
 
 #[cfg(test)]

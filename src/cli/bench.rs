@@ -2,44 +2,191 @@
 
 use std::path::Path;
 
-use super::args::Model;
+use serde_json::Value;
+
+use super::args::{Model, WeightsChoice};
 use super::ask::print;
-use super::bench_args::{Bench, GridArgs, Make};
+use super::bench_args::{Bench, GridArgs, Make, Scenario};
 use super::{Done, Failure, check, model};
+use crate::bench::client::Client;
+use crate::bench::cost::Cost;
 use crate::bench::grid::{Grid, Point};
 use crate::bench::make::{Storage, make};
+use crate::bench::peer::{Peer, PeerOptions};
+use crate::bench::report;
+use crate::bench::row::Format;
+use crate::bench::scenario::{Setting, admission, endless, form, prefix};
 use crate::bench::shapes::Shape;
 use crate::bench::target::Target;
-use crate::engine::{Engine, Options};
+use crate::engine::{Engine, Options, probe};
+use crate::mlx::Device;
+use crate::sample::Form;
+use crate::text::guide::Forms;
 
 /// Runs the subcommand.
 pub fn run(args: Bench) -> Done {
     if let (Some(shape), Some(to)) = (args.make.make_model, &args.make.out) {
         return make_model(&args.make, shape, to);
     }
-    let grid = grid(&args.grid);
-    let points = grid.points();
-    let most = args.grid.concurrency.iter().max().copied().unwrap_or(1);
-    let engine = start(&args.model, most)?;
-    fits(&engine, &points)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
-    let target = Target::engine(engine.handle.clone());
-    for (i, point) in points.into_iter().enumerate() {
-        let row = runtime.block_on(grid.run(&target, point));
-        let row = row.map_err(Failure::Work)?;
-        if row.measures.ended_early > 0 {
-            tracing::warn!(
-                "{} of {} answers ended before they had the tokens asked for; rates are of what came",
-                row.measures.ended_early,
-                row.measures.tokens.len()
-            );
+    // Held until all is done; a server needs none.
+    let engine = match &args.target.url {
+        Some(_) => None,
+        None => {
+            let most = args.grid.concurrency.iter().max().copied().unwrap_or(1);
+            let rates = probe(args.model.load.device.device()).map_err(Failure::Work)?;
+            Some((start(&args.model, most.max(2))?, rates))
         }
-        print(&args.output.format().line(&row, i == 0))?;
+    };
+    runtime.block_on(async {
+        let target = match (&engine, &args.target.url) {
+            (Some((engine, rates)), _) => {
+                let (source, _) = model::find(&args.model.load.files)?;
+                let cost = Cost::of(&source, engine.handle.facts().weight_bytes);
+                let cost = cost.map_err(|e| Failure::Model(e.to_string()))?;
+                Target::engine(engine.handle.clone(), Some((cost, *rates)))
+            }
+            (None, Some(url)) => connect(&args, url).await?,
+            (None, None) => return Err(Failure::Usage("there is nothing to measure".into())),
+        };
+        match (args.scenario.scenario, &args.target.against) {
+            (Some(which), _) => run_scenario(&args, which, &target).await,
+            (None, None) => run_grid(&args, &target, None).await,
+            (None, Some(other)) => {
+                let other = match other.as_str() {
+                    "mlx-lm" => Target::peer(peer(&args)?, target.facts().model.clone()),
+                    url => connect(&args, url).await?,
+                };
+                run_grid(&args, &target, Some(&other)).await
+            }
+        }
+    })
+}
+
+async fn connect(args: &Bench, url: &str) -> Done<Target> {
+    let key = args.target.api_key.clone();
+    let client = Client::connect(url, args.target.url_model.as_deref(), key).await;
+    Ok(Target::http(client.map_err(Failure::Work)?))
+}
+
+/// mlx-lm on the same model, unpacked and placed as this process has it.
+fn peer(args: &Bench) -> Done<Peer> {
+    let load = &args.model.load;
+    if load.files.model.starts_with("builtin:") || load.files.adapter_path.is_some() {
+        return Err(Failure::Usage(
+            "--against mlx-lm needs --model DIR, without a fine-tune".into(),
+        ));
+    }
+    let device = load.device.device();
+    let on_cpu = device.unwrap_or_else(Device::best) == Device::Cpu;
+    let options = PeerOptions {
+        python: &args.target.python,
+        model: &load.files.directory(),
+        device: device.map(|device| match device {
+            Device::Cpu => "cpu",
+            Device::Gpu => "gpu",
+        }),
+        dtype: match load.weights {
+            WeightsChoice::Auto if on_cpu => Some("float32"),
+            WeightsChoice::Auto | WeightsChoice::Keep => None,
+            WeightsChoice::Float32 => Some("float32"),
+            WeightsChoice::Float16 => Some("float16"),
+            WeightsChoice::Bfloat16 => Some("bfloat16"),
+        },
+    };
+    Peer::start(&options).map_err(Failure::Work)
+}
+
+async fn run_grid(args: &Bench, target: &Target, other: Option<&Target>) -> Done {
+    let grid = grid(&args.grid);
+    let points = grid.points();
+    fits(target, &points)?;
+    let format = args.output.format();
+    let mut all = Vec::new();
+    for (i, point) in points.into_iter().enumerate() {
+        let rows = match other {
+            None => vec![grid.run(target, point).await.map_err(Failure::Work)?],
+            Some(other) => {
+                let rows = grid.versus(target, other, point).await;
+                rows.map_err(Failure::Work)?.to_vec()
+            }
+        };
+        for (k, row) in rows.iter().enumerate() {
+            if row.measures.ended_early > 0 {
+                tracing::warn!(
+                    "{}: {} of {} answers ended before they had the tokens asked for; rates are of \
+                     what came",
+                    row.target.name,
+                    row.measures.ended_early,
+                    row.measures.tokens.len()
+                );
+            }
+            print(&format.line(row, i + k == 0))?;
+            all.push(row.json());
+        }
+        if format == Format::Table {
+            for row in &rows {
+                print(&row.ratios())?;
+            }
+        }
+    }
+    if let Some(file) = &args.output.report {
+        let title = format!("pensieve bench: {}", target.facts().model);
+        std::fs::write(file, report::page(&title, &all))
+            .map_err(|e| Failure::Work(format!("cannot write {}: {e}", file.display())))?;
     }
     Ok(())
+}
+
+async fn run_scenario(args: &Bench, which: Scenario, target: &Target) -> Done {
+    let wanted = match which {
+        Scenario::Admission => 16_384,
+        Scenario::Prefix => 8192,
+        Scenario::Form => 64,
+    };
+    // Room for the answer, and for the prompt before it.
+    let room = target
+        .context_length()
+        .map_or(wanted, |n| n.saturating_sub(64));
+    let prompt = args.scenario.long_prompt.unwrap_or(wanted.min(room));
+    if prompt > room || prompt == 0 {
+        return Err(Failure::Usage(format!(
+            "--long-prompt {prompt} leaves no room in the context for 64 tokens more"
+        )));
+    }
+    let setting = Setting {
+        prompt,
+        chunk: args.model.prefill_step_size,
+        reps: args.grid.reps,
+        seed: args.grid.seed,
+    };
+    let outcome = match which {
+        Scenario::Admission => admission(target, setting).await,
+        Scenario::Prefix => prefix(target, setting).await,
+        Scenario::Form => form(target, setting, endless_form(args, target)?).await,
+    };
+    let outcome = outcome.map_err(Failure::Work)?;
+    print(&match args.output.json {
+        true => format!("{}\n", Value::Object(outcome.object.clone())),
+        false => outcome.text(),
+    })?;
+    match outcome.passed {
+        true => Ok(()),
+        false => Err(Failure::Work("the scenario misses its bar".into())),
+    }
+}
+
+/// The form scenario's form, for the model that is measured.
+fn endless_form(args: &Bench, target: &Target) -> Done<Form> {
+    let (source, _) = model::find(&args.model.load.files)?;
+    let text = model::open_text(&source)?;
+    // No answer of the scenario ends by itself.
+    let forms = Forms::new(text.tokenizer(), target.vocab(), &[]);
+    let form = forms.compile(&endless());
+    form.map_err(|e| Failure::Work(e.at("the scenario's form")))
 }
 
 fn grid(args: &GridArgs) -> Grid {
@@ -77,8 +224,10 @@ fn start(args: &Model, concurrency: usize) -> Done<Engine> {
 }
 
 /// Whether each point is within the context; the engine would cut answers short.
-fn fits(engine: &Engine, points: &[Point]) -> Done {
-    let room = engine.handle.facts().context_length;
+fn fits(target: &Target, points: &[Point]) -> Done {
+    let Some(room) = target.context_length() else {
+        return Ok(());
+    };
     match points.iter().find(|point| point.tokens() > room) {
         None => Ok(()),
         Some(point) => Err(Failure::Usage(format!(

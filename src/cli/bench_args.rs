@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::args::{Model, at_least};
@@ -15,6 +16,12 @@ pub struct Bench {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub grid: GridArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub scenario: ScenarioArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: Output,
@@ -53,6 +60,63 @@ pub struct GridArgs {
     pub seed: u64,
 }
 
+/// What is measured instead of the model in this process, or beside it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Target")]
+pub struct TargetArgs {
+    /// Measure the server at this address, which has OpenAI's API, instead of --model: for instance
+    /// http://127.0.0.1:8080/v1. Prompts are random letters then, about as many tokens as asked for
+    #[arg(long, value_name = "URL", conflicts_with = "model")]
+    pub url: Option<String>,
+    /// What that server calls the model [default: the first it lists]
+    #[arg(long, value_name = "NAME")]
+    pub url_model: Option<String>,
+    /// The key to give to servers
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "PENSIEVE_BENCH_API_KEY",
+        hide_env_values = true
+    )]
+    pub api_key: Option<String>,
+    /// Measure this too, in turn with the other, and print the ratios with their 95% ranges:
+    /// `mlx-lm` on the same --model, or the address of a server
+    #[arg(long, value_name = "mlx-lm|URL", conflicts_with = "scenario")]
+    pub against: Option<String>,
+    /// The Python that has mlx-lm
+    #[arg(
+        long,
+        default_value = "python3",
+        env = "PENSIEVE_PYTHON",
+        value_name = "FILE"
+    )]
+    pub python: String,
+}
+
+/// A scenario instead of a grid.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Scenarios")]
+pub struct ScenarioArgs {
+    /// Measure this scenario instead of the grid; ends with code 1 if it misses its bar
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub scenario: Option<Scenario>,
+    /// Tokens of the scenario's long prompt [default: 16384 for admission, 8192 for prefix, 64 for form, less
+    /// where the context is smaller]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least::<64>)]
+    pub long_prompt: Option<usize>,
+}
+
+/// `--scenario`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// The worst gap in a running stream while a long prompt is admitted
+    Admission,
+    /// The first token of a prompt that shares 95% with an earlier one
+    Prefix,
+    /// Eight streams held to a JSON schema against eight free ones
+    Form,
+}
+
 /// How rows are printed.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Output")]
@@ -66,6 +130,9 @@ pub struct Output {
     /// Print a Markdown table, medians
     #[arg(long, group = "format")]
     pub markdown: bool,
+    /// Write a page with the grid's rows and plots of them too
+    #[arg(long, value_name = "FILE.html", conflicts_with = "scenario")]
+    pub report: Option<PathBuf>,
 }
 
 impl Output {

@@ -11,6 +11,7 @@ mod machine;
 mod memory;
 mod perplexity;
 mod prefix;
+mod probe;
 mod request;
 mod schedule;
 mod sequence;
@@ -26,6 +27,7 @@ pub use handle::{Command, Facts, Handle, Health, Inbox, Reason, Submission, Subm
 pub use machine::MemoryLimit;
 pub use memory::{Bytes, MemoryParts};
 pub use perplexity::{Perplexity, Scorer};
+pub use probe::{Rates, probe};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
 pub use start::Engine;
 pub use thread::{Options, WeightsMode, default_max_running};

@@ -1,7 +1,7 @@
 //! Starting an engine thread, and ending it.
 
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::handle::Handle;
@@ -9,7 +9,7 @@ use super::thread::{EngineThread, Options};
 use super::warm::Loading;
 use super::watch::{Watch, Watchdog};
 use crate::checkpoint::{GenerationConfig, LoadError, Source};
-use crate::mlx::{self, on_cuda};
+use crate::mlx;
 
 /// How an engine thread ended: with the message of its panic, if it panicked.
 type Outcome = Result<(), String>;
@@ -21,8 +21,8 @@ pub struct Engine {
     pub handle: Handle,
     /// The end-of-sequence tokens and sampling defaults that came with the model.
     pub generation: GenerationConfig,
-    /// The thread, and word of its end if it stays.
-    thread: Option<(JoinHandle<Outcome>, Receiver<Outcome>)>,
+    /// The thread, and word of its end.
+    thread: Option<(JoinHandle<()>, Mutex<Receiver<Outcome>>)>,
     _watchdog: Option<Watchdog>,
 }
 
@@ -91,20 +91,12 @@ impl Engine {
                 }
                 Err(error) => {
                     let _ = loaded.send(Err(error));
-                    return Ok(());
+                    return mlx::leave_thread();
                 }
             };
-            let on_cuda = on_cuda();
-            let outcome = engine.run();
-            if on_cuda {
-                // A thread that ends takes down what MLX 0.32.2 has of it, while a worker of MLX's may
-                // still use that. So it stays, and does nothing.
-                let _ = ended.send(outcome);
-                loop {
-                    std::thread::park();
-                }
-            }
-            outcome
+            // Nobody may wait for it.
+            let _ = ended.send(engine.run());
+            mlx::leave_thread();
         };
         let started = std::thread::Builder::new()
             .name("engine".into())
@@ -115,7 +107,7 @@ impl Engine {
             Ok(Ok((handle, generation, watch))) => Ok(Engine {
                 handle,
                 generation,
-                thread: Some((thread, end)),
+                thread: Some((thread, Mutex::new(end))),
                 _watchdog: watchdog(&watch, watchdog_exit),
             }),
             Ok(Err(error)) => Err(error),
@@ -137,12 +129,13 @@ impl Engine {
         let Some((thread, end)) = self.thread.take() else {
             return Ok(());
         };
-        // Without word of its end it has ended, or is about to.
-        if let Ok(outcome) = end.recv() {
-            return outcome;
+        let end = end.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let outcome = end.recv();
+        if mlx::threads_end() {
+            let joined = thread.join();
+            joined.map_err(|_| "a panic while it ended".to_string())?;
         }
-        let joined = thread.join();
-        joined.unwrap_or_else(|_| Err("a panic while it ended".into()))
+        outcome.unwrap_or_else(|_| Err("it gave no word of its end".into()))
     }
 }
 

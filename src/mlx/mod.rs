@@ -44,7 +44,9 @@ pub use quant::{
     QuantMode, Quantized, dequantize, from_fp8, gather_qmm, quantize, quantized_matmul,
 };
 pub use ragged::{KvStore, Ragged};
-pub use runtime::{Device, Runtime, current_device, quit, stream_count, version};
+pub use runtime::{
+    Device, Runtime, current_device, leave_thread, quit, stream_count, threads_end, version,
+};
 
 #[cfg(test)]
 mod tests;

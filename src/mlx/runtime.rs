@@ -185,6 +185,23 @@ pub fn version() -> Result<String> {
     }
 }
 
+/// Whether threads that have computed may end. On CUDA a thread that ends takes down what MLX 0.32.2
+/// has of it, while a worker of MLX's may still use that.
+pub fn threads_end() -> bool {
+    let mut cuda = false;
+    // SAFETY: writes one bool through a valid pointer.
+    unsafe { mlx_sys::mlx_cuda_is_available(&mut cuda) };
+    !cuda
+}
+
+/// To be called last on a thread that has computed: where such threads may not end, it stays and does
+/// nothing.
+pub fn leave_thread() {
+    while !threads_end() {
+        std::thread::park();
+    }
+}
+
 /// Ends the process at once, without waiting for computations or running anything more: for when a
 /// computation hangs, which an orderly end would wait for.
 pub fn quit(code: i32) -> ! {

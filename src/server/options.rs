@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::error::ApiError;
 use super::fields::{Fields, wrong_type};
 use super::{App, random};
-use crate::sample::{Dry, Params, Penalty, Window, Xtc};
+use crate::sample::{Dry, MAX_WINDOW, Params, Penalty, Window, Xtc};
 use crate::text::DRY_SEQUENCE_BREAKERS;
 
 /// The most stop strings of a request; each costs a search in every piece of text.
@@ -102,7 +102,7 @@ fn penalty(
     for name in window.iter().rev() {
         if let Some(size) = fields.integer(name, -1..=i64::from(u32::MAX))? {
             // llama.cpp's -1 is the whole context, as far as is looked back.
-            let size = usize::try_from(size).unwrap_or(crate::sample::MAX_WINDOW);
+            let size = usize::try_from(size).unwrap_or(MAX_WINDOW);
             penalty.window = Window::Last(size);
         }
     }

@@ -89,12 +89,13 @@ impl StopStrings {
         self.stops.get(which).map(String::as_str)
     }
 
-    /// Where the first stop string begins, and which one it is; of two at one place, the longer.
+    /// Where the first stop string begins, and which one it is; of two at one place, the
+    /// shorter, which is there first however the text is cut.
     fn find(&self) -> Option<(usize, usize)> {
         let stops = self.stops.iter().enumerate();
         stops
             .filter_map(|(which, stop)| Some((self.held.find(stop.as_str())?, which)))
-            .min_by_key(|&(at, which)| (at, std::cmp::Reverse(self.stops[which].len())))
+            .min_by_key(|&(at, which)| (at, self.stops[which].len()))
     }
 
     fn may_begin(&self, text: &str) -> bool {
@@ -158,10 +159,10 @@ mod tests {
     fn the_one_that_matched_is_known() {
         let mut stop = StopStrings::new(vec!["b".into(), "".into(), "ab".into(), "abc".into()]);
         assert_eq!(stop.matched(), None);
-        stop.push("x ab");
-        assert_eq!(stop.matched(), None, "it may still become abc");
-        stop.push("d");
-        assert_eq!(stop.matched(), Some("ab"));
+        stop.push("x a");
+        assert_eq!(stop.matched(), None);
+        stop.push("bc");
+        assert_eq!(stop.matched(), Some("ab"), "abc would have come later");
         let mut stop = StopStrings::new(vec!["ab".into(), "abc".into()]);
         stop.push("xab");
         stop.finish();

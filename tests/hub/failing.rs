@@ -91,7 +91,7 @@ fn an_address_that_expires_is_asked_for_anew() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(700));
+    hub.wait_for(MIB as u64, || false);
     hub.expire();
     // Connections that stand go on; new ones have to ask.
     child.kill().unwrap();

@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -150,6 +150,22 @@ impl Hub {
     /// Bytes of bodies that were sent.
     pub fn sent(&self) -> u64 {
         self.inner.sent.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many more bytes were sent, or `ended` says so; gives whether it did.
+    pub fn wait_for(&self, bytes: u64, mut ended: impl FnMut() -> bool) -> bool {
+        let (began, until) = (Instant::now(), self.sent() + bytes);
+        while self.sent() < until {
+            if ended() {
+                return true;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "nobody asks for more"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        ended()
     }
 
     /// The most bodies that the storage was sending at a time.

@@ -173,7 +173,7 @@ fn what_is_being_fetched_is_not_removed() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1000));
+    hub.wait_for(100_000, || false);
     user.fails(&["rm", "-y", "org/model"], 1, &["another process"]);
     hub.limit(0);
     assert!(child.wait().unwrap().success());

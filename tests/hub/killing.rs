@@ -1,7 +1,7 @@
 //! Killed at any point, it goes on from there.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::Duration;
 
 use super::driver::{User, model};
 use super::fake::Hub;
@@ -30,8 +30,10 @@ fn killed_at_fifty_points_it_ends_with_the_same_files() {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        std::thread::sleep(Duration::from_micros(20_000 + state % 380_000));
-        if let Some(status) = child.try_wait().unwrap() {
+        // Somewhere in the next bytes, wherever that is in the program.
+        let ended = hub.wait_for(state % 1_200_000, || child.try_wait().unwrap().is_some());
+        if ended {
+            let status = child.wait().unwrap();
             assert!(status.success());
             assert_eq!(user.tree("org/model"), expected);
             finished += 1;
@@ -75,23 +77,23 @@ fn what_a_killed_process_held_others_take_up() {
     let user = User::of(&hub);
     let start = || {
         let mut command = user.command(&["pull", "org/model"]);
-        command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
     };
     let mut first = start();
-    std::thread::sleep(Duration::from_millis(1200));
-    let second = start();
-    std::thread::sleep(Duration::from_millis(600));
+    hub.wait_for(1_500_000, || false);
+    let mut second = start();
+    let mut lines = BufReader::new(second.stderr.take().unwrap()).lines();
+    let waits = lines.find(|line| line.as_ref().unwrap().contains("another process"));
+    assert!(waits.is_some(), "the second does not wait");
     first.kill().unwrap();
     first.wait().unwrap();
     hub.limit(0);
-    let output = second.wait_with_output().unwrap();
-    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{lines}");
-    assert!(lines.contains("another process is fetching it"), "{lines}");
-    assert!(lines.contains("are here already"), "{lines}");
+    let lines: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(second.wait().unwrap().success(), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("are here already")),
+        "{lines:?}"
+    );
     assert_eq!(user.blobs("org/model").len(), 5);
 }

@@ -132,6 +132,10 @@ impl PrefixCache {
         let entries = self.tree.entries(walk, len);
         let windows = self.tree.windows(walk, first, len);
         let state: Vec<_> = self.tree.state(walk, len).into_iter().collect();
+        if self.tree.needs().state && state.is_empty() {
+            let message = format!("no state is kept for position {len}");
+            return Err(Error::new("prefix", &[], message));
+        }
         let (mut of_entries, mut of_windows, mut of_states) = (0, 0, 0);
         let restored = self.empty.iter().map(|cache| {
             let next = match cache.kind() {

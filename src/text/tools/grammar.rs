@@ -73,14 +73,18 @@ impl Rules<'_> {
 
     /// Any text up to `end` and with it.
     fn text_until(&mut self, end: &str) -> String {
-        let (plain, rest) = self.spelling.split(end);
-        if plain.is_empty() {
-            // A control token cannot be part of the text.
-            return format!("{} {}", self.rule(TEXT), self.spelling.lark(rest));
+        let (plain, control) = self.spelling.split(end);
+        if control.is_empty() {
+            return self.rule_with(&format!("[suffix={}]", quoted(plain)), TEXT);
         }
-        let attributes = format!("[suffix={}]", quoted(plain));
-        let text = self.rule_with(&attributes, TEXT);
-        format!("{text} {}", self.spelling.lark(rest))
+        // A control token cannot be part of the text, but its spelling could.
+        let name = format!("T{}", self.n_rules);
+        self.n_rules += 1;
+        let (plain, spelled) = (quoted(plain), quoted(end));
+        self.text.push_str(&format!(
+            "{name}: ({TEXT} {plain}) & ~({TEXT} {spelled} {TEXT})\n"
+        ));
+        format!("{name} {}", self.spelling.lark(control))
     }
 
     fn json(&mut self, schema: &Value) -> String {
@@ -271,7 +275,11 @@ fn tagged_call(rules: &mut Rules<'_>, tags: &Tags, tool: &Tool) -> String {
                     .collect();
                 format!("{} {}", rules.choice(&words), rules.spelling.lark(&close))
             }
-            _ if text => rules.text_until(&close),
+            // What the parser takes for the end must not stand in the text; the line's end before it is the model's.
+            _ if text => {
+                let until = rules.text_until(tags.value_end);
+                format!("{until} {}", rules.spelling.lark(line))
+            }
             _ => format!(
                 "{} {}",
                 rules.json(&parameter.schema),
@@ -308,7 +316,7 @@ fn gemma_value(rules: &mut Rules<'_>, quote: &str, schema: &Value, depth: usize)
         return rules.json(schema);
     }
     let deeper = depth.saturating_sub(1);
-    let value = match (schema.get("items"), schema.get("properties")) {
+    match (schema.get("items"), schema.get("properties")) {
         (Some(items), _) if depth > 0 && kinds.is_array() => {
             let items = with_definitions(items, schema);
             let item = gemma_value(rules, quote, &items, deeper);
@@ -332,10 +340,9 @@ fn gemma_value(rules: &mut Rules<'_>, quote: &str, schema: &Value, depth: usize)
         }
         _ => {
             let text = rules.text_until(quote);
-            return format!("{spelled} {text}");
+            format!("{spelled} {text}")
         }
-    };
-    value
+    }
 }
 
 /// A parameter of a tool.

@@ -174,9 +174,9 @@ impl Kinds {
             return number;
         }
         if self.has(Kinds::BOOLEAN) {
-            match bare.to_ascii_lowercase().as_str() {
-                word @ ("true" | "false") => return word.to_owned(),
-                _ => {}
+            let word = bare.to_ascii_lowercase();
+            if word == "true" || word == "false" {
+                return word;
             }
         }
         let containers = [(Kinds::ARRAY, '['), (Kinds::OBJECT, '{')];

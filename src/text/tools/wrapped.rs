@@ -24,7 +24,7 @@ pub(super) struct Wrapped {
 }
 
 enum State {
-    Body(Calls),
+    Body(Box<Calls>),
     After(Markers),
 }
 
@@ -44,7 +44,7 @@ impl Wrapped {
         for c in spelled.chars().filter(|c| matches!(c, '{' | '[')) {
             step = calls.step(c, sink);
         }
-        self.state = State::Body(calls);
+        self.state = State::Body(Box::new(calls));
         step
     }
 }

@@ -137,7 +137,7 @@ fn walk_with(model: &Model, form: &Form, seed: u64, free: usize, taste: Taste) -
     for step in 0..4000 {
         let mask = match guide.allowed().unwrap() {
             Allowed::Nothing => return drawn,
-            Allowed::Any => panic!("a form that holds nothing back"),
+            Allowed::Any => panic!("a form allows not everything"),
             Allowed::These(mask) => mask,
         };
         let rows = model.tokenizer.vocab_size() + PADDING;

@@ -15,7 +15,7 @@ fn first_mask(form: &Form) -> Vec<u32> {
     match form.start().unwrap().allowed().unwrap() {
         Allowed::These(mask) => ids(&mask),
         Allowed::Nothing => Vec::new(),
-        Allowed::Any => panic!("a form that holds nothing back"),
+        Allowed::Any => panic!("a form allows not everything"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What holds for every notation, and examples of each as models write them.
 
 mod examples;
+mod grammars;
 
 use std::sync::{Arc, LazyLock};
 
