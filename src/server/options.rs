@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::fields::{Fields, wrong_type};
 use super::{App, random};
 use crate::sample::{Dry, MAX_WINDOW, Params, Penalty, Window, Xtc};
-use crate::text::Tokenizer;
+use crate::text::DRY_SEQUENCE_BREAKERS;
 
 /// The most stop strings of a request; each costs a search in every piece of text.
 const MAX_STOPS: usize = 64;
@@ -15,9 +15,6 @@ const MAX_STOPS: usize = 64;
 const MAX_IDS: usize = 1024;
 /// The most strings at which a repetition ends.
 const MAX_BREAKERS: usize = 16;
-/// Strings at which a repetition ends, if DRY is on and the request names none; llama.cpp's.
-const BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
-
 /// Takes all sampling parameters out of `fields`; what is absent comes from the model's defaults.
 ///
 /// # Errors
@@ -82,12 +79,6 @@ pub fn params(fields: &mut Fields, app: &App) -> Result<Params, ApiError> {
             return Err(ApiError::field(name, message));
         }
     }
-    let strength = params.repetition.strength;
-    if !(strength > 0.0 && strength <= 10.0) {
-        let message =
-            format!("`repetition_penalty` is {strength}, expected more than 0 and at most 10");
-        return Err(ApiError::field("repetition_penalty", message));
-    }
     if params.logit_bias.iter().all(|&(_, bias)| bias == 0.0) {
         params.logit_bias.clear();
     }
@@ -110,7 +101,7 @@ fn penalty(
     }
     for name in window.iter().rev() {
         if let Some(size) = fields.integer(name, -1..=i64::from(u32::MAX))? {
-            // llama.cpp's -1 is the whole context.
+            // llama.cpp's -1 is the whole context, as far as is looked back.
             let size = usize::try_from(size).unwrap_or(MAX_WINDOW);
             penalty.window = Window::Last(size);
         }
@@ -138,28 +129,15 @@ fn dry(fields: &mut Fields, app: &App) -> Result<Dry, ApiError> {
     let breakers = strings(fields, "dry_sequence_breakers", MAX_BREAKERS)?;
     if dry.multiplier != 0.0 {
         let tokenizer = app.text.tokenizer();
-        dry.breakers = match breakers {
-            Some(strings) => tokens_with(tokenizer, &strings),
-            None if !default.breakers.is_empty() => default.breakers.clone(),
-            None => tokens_with(tokenizer, &BREAKERS.map(String::from)),
+        let ids = match &breakers {
+            Some(strings) => tokenizer.dry_breakers(strings),
+            None if !default.breakers.is_empty() => Ok(default.breakers.clone()),
+            None => tokenizer.dry_breakers(&DRY_SEQUENCE_BREAKERS),
         };
+        let name = "dry_sequence_breakers";
+        dry.breakers = ids.map_err(|error| ApiError::field(name, error.to_string()))?;
     }
     Ok(dry)
-}
-
-/// The tokens whose text contains one of `strings`.
-fn tokens_with(tokenizer: &Tokenizer, strings: &[String]) -> Vec<u32> {
-    let contains = |bytes: &[u8], wanted: &[u8]| {
-        !wanted.is_empty() && bytes.windows(wanted.len()).any(|window| window == wanted)
-    };
-    (0..tokenizer.vocab_size() as u32)
-        .filter(|&id| {
-            let bytes = tokenizer.token_bytes(id);
-            strings
-                .iter()
-                .any(|string| contains(&bytes, string.as_bytes()))
-        })
-        .collect()
 }
 
 /// OpenAI's object of token ids and what is added to their logits, or llama-server's list of pairs.

@@ -121,7 +121,7 @@ async fn every_sampling_parameter_reaches_the_engine_by_each_of_its_names() {
     let expected = Params {
         dry: Dry {
             multiplier: 1.0,
-            breakers: vec![10, 34, 42, 58],
+            breakers: vec![10, 58, 34, 42],
             ..Dry::default()
         },
         repetition: Penalty {

@@ -81,7 +81,7 @@ async fn fields_of_both_dialects() {
             "repetition_penalty",
             json!(0),
             "repetition_penalty",
-            "more than 0",
+            "0.01 to 100",
         ),
         ("min_tokens", json!(-1), "min_tokens", "0 to"),
         (
