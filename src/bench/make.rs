@@ -13,7 +13,8 @@ use std::thread;
 
 use serde_json::{Map, Value, json};
 
-use super::shapes::{Part, Role, Shape};
+use super::layout::{Part, Role};
+use super::shapes::Shape;
 use super::vocabulary;
 use crate::checkpoint::write::{Entry, Layout, write_json, write_shards};
 use crate::checkpoint::{CheckpointError, Dtype};

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod cost;
 pub mod grid;
+pub mod layout;
 pub mod make;
 pub mod peer;
 pub mod report;

@@ -1,12 +1,7 @@
-//! Published shapes: the configuration of a model, and the tensors that its checkpoint holds in MLX's
-//! layout. No weights: `make` draws those.
+//! Published shapes: what a model of a name is configured as. `layout` has the tensors of each.
 //!
 //! Values are those of the models' own config.json on Hugging Face, but for what a name says is not
 //! published.
-
-mod published;
-
-pub use published::SHAPES;
 
 use serde_json::{Map, Value, json};
 
@@ -17,53 +12,27 @@ pub struct Shape {
     pub name: &'static str,
     /// What it is, in a few words.
     pub about: &'static str,
-    dims: Dims,
-}
-
-/// One tensor of a checkpoint, before anything is packed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Part {
-    /// Its name, with `.weight` or the like at the end.
-    pub name: String,
-    /// Dims, outermost first.
-    pub shape: Vec<usize>,
-    /// What its numbers are.
-    pub role: Role,
-}
-
-/// What a tensor's numbers are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Role {
-    /// A matrix, or a stack of them, over its last dim; packed when the checkpoint is quantized, with
-    /// 8 bits if `wide`.
-    Matrix {
-        /// Whether converters keep it at 8 bits or more.
-        wide: bool,
-    },
-    /// Never packed: uniform numbers of this range, bfloat16.
-    Between(f32, f32),
-    /// The same in float32.
-    Between32(f32, f32),
+    pub(super) dims: Dims,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Dims {
-    d_model: usize,
-    n_layers: usize,
-    d_ff: usize,
-    n_heads: usize,
-    n_kv_heads: usize,
-    head_dim: usize,
-    vocab: usize,
-    tied: bool,
-    context: usize,
-    theta: f64,
-    eps: f64,
-    family: Family,
+pub(super) struct Dims {
+    pub d_model: usize,
+    pub n_layers: usize,
+    pub d_ff: usize,
+    pub n_heads: usize,
+    pub n_kv_heads: usize,
+    pub head_dim: usize,
+    pub vocab: usize,
+    pub tied: bool,
+    pub context: usize,
+    pub theta: f64,
+    pub eps: f64,
+    pub family: Family,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Family {
+pub(super) enum Family {
     /// `rope_factor` is that of the `llama3` scaling.
     Llama {
         rope_factor: f64,
@@ -87,21 +56,293 @@ enum Family {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Latent {
-    q_lora_rank: Option<usize>,
-    kv_lora_rank: usize,
-    nope: usize,
-    rope: usize,
-    v: usize,
-    n_experts: usize,
-    top_k: usize,
-    d_expert: usize,
-    n_shared: usize,
-    first_dense: usize,
-    n_group: usize,
-    topk_group: usize,
-    scaling: f64,
+pub(super) struct Latent {
+    pub q_lora_rank: Option<usize>,
+    pub kv_lora_rank: usize,
+    pub nope: usize,
+    pub rope: usize,
+    pub v: usize,
+    pub n_experts: usize,
+    pub top_k: usize,
+    pub d_expert: usize,
+    pub n_shared: usize,
+    pub first_dense: usize,
+    pub n_group: usize,
+    pub topk_group: usize,
+    pub scaling: f64,
 }
+
+const LLAMA: Dims = Dims {
+    d_model: 4096,
+    n_layers: 32,
+    d_ff: 14336,
+    n_heads: 32,
+    n_kv_heads: 8,
+    head_dim: 128,
+    vocab: 128_256,
+    tied: false,
+    context: 131_072,
+    theta: 500_000.0,
+    eps: 1e-5,
+    family: Family::Llama { rope_factor: 8.0 },
+};
+
+const QWEN3: Dims = Dims {
+    d_model: 1024,
+    n_layers: 28,
+    d_ff: 3072,
+    n_heads: 16,
+    n_kv_heads: 8,
+    head_dim: 128,
+    vocab: 151_936,
+    tied: true,
+    context: 40_960,
+    theta: 1e6,
+    eps: 1e-6,
+    family: Family::Qwen3,
+};
+
+const MAMBA2: Dims = Dims {
+    d_model: 768,
+    n_layers: 24,
+    d_ff: 0,
+    n_heads: 24,
+    n_kv_heads: 24,
+    head_dim: 64,
+    vocab: 50_288,
+    tied: true,
+    // Not bounded; a number, because programs read one.
+    context: 1 << 20,
+    theta: 0.0,
+    eps: 1e-5,
+    family: Family::Mamba2 { state: 128 },
+};
+
+const DEEPSEEK: Dims = Dims {
+    d_model: 1024,
+    n_layers: 6,
+    d_ff: 2816,
+    n_heads: 16,
+    n_kv_heads: 16,
+    head_dim: 96,
+    vocab: 32_768,
+    tied: false,
+    context: 131_072,
+    theta: 10_000.0,
+    eps: 1e-6,
+    family: Family::DeepseekV3(Latent {
+        q_lora_rank: Some(384),
+        kv_lora_rank: 256,
+        nope: 64,
+        rope: 32,
+        v: 64,
+        n_experts: 16,
+        top_k: 4,
+        d_expert: 512,
+        n_shared: 1,
+        first_dense: 1,
+        n_group: 4,
+        topk_group: 2,
+        scaling: 2.5,
+    }),
+};
+
+/// Every shape.
+pub const SHAPES: &[Shape] = &[
+    Shape {
+        name: "qwen3-0.6b",
+        about: "Qwen3 0.6B",
+        dims: QWEN3,
+    },
+    Shape {
+        name: "qwen3-1.7b",
+        about: "Qwen3 1.7B",
+        dims: Dims {
+            d_model: 2048,
+            d_ff: 6144,
+            ..QWEN3
+        },
+    },
+    Shape {
+        name: "qwen3-4b",
+        about: "Qwen3 4B",
+        dims: Dims {
+            d_model: 2560,
+            n_layers: 36,
+            d_ff: 9728,
+            n_heads: 32,
+            ..QWEN3
+        },
+    },
+    Shape {
+        name: "qwen3-8b",
+        about: "Qwen3 8B",
+        dims: Dims {
+            d_model: 4096,
+            n_layers: 36,
+            d_ff: 12_288,
+            n_heads: 32,
+            tied: false,
+            ..QWEN3
+        },
+    },
+    Shape {
+        name: "qwen3-30b-a3b",
+        about: "Qwen3 30B-A3B, a mixture of 128 experts of which 8 compute",
+        dims: Dims {
+            d_model: 2048,
+            n_layers: 48,
+            d_ff: 6144,
+            n_heads: 32,
+            n_kv_heads: 4,
+            tied: false,
+            family: Family::Qwen3Moe {
+                n_experts: 128,
+                top_k: 8,
+                d_expert: 768,
+            },
+            ..QWEN3
+        },
+    },
+    Shape {
+        name: "llama-3.2-1b",
+        about: "Llama 3.2 1B",
+        dims: Dims {
+            d_model: 2048,
+            n_layers: 16,
+            d_ff: 8192,
+            head_dim: 64,
+            tied: true,
+            family: Family::Llama { rope_factor: 32.0 },
+            ..LLAMA
+        },
+    },
+    Shape {
+        name: "llama-3.2-3b",
+        about: "Llama 3.2 3B",
+        dims: Dims {
+            d_model: 3072,
+            n_layers: 28,
+            d_ff: 8192,
+            n_heads: 24,
+            tied: true,
+            family: Family::Llama { rope_factor: 32.0 },
+            ..LLAMA
+        },
+    },
+    Shape {
+        name: "llama-3.1-8b",
+        about: "Llama 3.1 8B",
+        dims: LLAMA,
+    },
+    Shape {
+        name: "mistral-7b",
+        about: "Mistral 7B v0.3",
+        dims: Dims {
+            vocab: 32_768,
+            context: 32_768,
+            theta: 1e6,
+            family: Family::Mistral,
+            ..LLAMA
+        },
+    },
+    Shape {
+        name: "phi-3-mini",
+        about: "Phi-3 mini 4k, with fused projections",
+        dims: Dims {
+            d_model: 3072,
+            d_ff: 8192,
+            n_kv_heads: 32,
+            head_dim: 96,
+            vocab: 32_064,
+            context: 4096,
+            theta: 10_000.0,
+            family: Family::Phi3,
+            ..LLAMA
+        },
+    },
+    Shape {
+        name: "gemma3-1b",
+        about: "Gemma 3 1B, five layers of six with a window of 512",
+        dims: Dims {
+            d_model: 1152,
+            n_layers: 26,
+            d_ff: 6912,
+            n_heads: 4,
+            n_kv_heads: 1,
+            head_dim: 256,
+            vocab: 262_144,
+            tied: true,
+            context: 32_768,
+            theta: 1e6,
+            eps: 1e-6,
+            family: Family::Gemma3 {
+                window: 512,
+                pattern: 6,
+            },
+        },
+    },
+    Shape {
+        name: "mamba2-130m",
+        about: "Mamba-2 130M, recurrent",
+        dims: MAMBA2,
+    },
+    Shape {
+        name: "mamba2-370m",
+        about: "Mamba-2 370M, recurrent",
+        dims: Dims {
+            d_model: 1024,
+            n_layers: 48,
+            n_heads: 32,
+            ..MAMBA2
+        },
+    },
+    Shape {
+        name: "mamba2-1.3b",
+        about: "Mamba-2 1.3B, recurrent",
+        dims: Dims {
+            d_model: 2048,
+            n_layers: 48,
+            n_heads: 64,
+            ..MAMBA2
+        },
+    },
+    Shape {
+        name: "deepseek-v3-mini",
+        about: "DeepSeek-V3's layout with a latent cache, 0.2B; not published",
+        dims: DEEPSEEK,
+    },
+    Shape {
+        name: "moonlight-16b-a3b",
+        about: "Moonlight 16B-A3B: DeepSeek-V3's layout, 64 experts of which 6 compute",
+        dims: Dims {
+            d_model: 2048,
+            n_layers: 27,
+            d_ff: 11_264,
+            head_dim: 192,
+            vocab: 163_840,
+            context: 8192,
+            theta: 50_000.0,
+            eps: 1e-5,
+            family: Family::DeepseekV3(Latent {
+                q_lora_rank: None,
+                kv_lora_rank: 512,
+                nope: 128,
+                rope: 64,
+                v: 128,
+                n_experts: 64,
+                top_k: 6,
+                d_expert: 1408,
+                n_shared: 2,
+                first_dense: 1,
+                n_group: 1,
+                topk_group: 1,
+                scaling: 2.446,
+            }),
+            ..DEEPSEEK
+        },
+    },
+];
 
 impl Shape {
     /// The shape of this name.
@@ -238,29 +479,10 @@ impl Shape {
         }
         config
     }
-
-    /// Every tensor of the checkpoint, in the order of computation.
-    pub fn parts(&self) -> Vec<Part> {
-        let d = &self.dims;
-        let mut parts = Parts(Vec::new());
-        let (root, embedding, last) = match d.family {
-            Family::Mamba2 { .. } => ("backbone", "embeddings", "norm_f"),
-            _ => ("model", "embed_tokens", "norm"),
-        };
-        parts.matrix(format!("{root}.{embedding}"), &[d.vocab, d.d_model]);
-        for i in 0..d.n_layers {
-            d.layer(&mut parts, &format!("{root}.layers.{i}"), i);
-        }
-        parts.norm(format!("{root}.{last}"), d.d_model, d.plus_one());
-        if !d.tied {
-            parts.matrix("lm_head".into(), &[d.vocab, d.d_model]);
-        }
-        parts.0
-    }
 }
 
 /// Mamba's convolution.
-const CONV_KERNEL: usize = 4;
+pub(super) const CONV_KERNEL: usize = 4;
 
 impl Family {
     /// `model_type`, and the class that Hugging Face's `architectures` names.
@@ -274,164 +496,6 @@ impl Family {
             Family::Gemma3 { .. } => ("gemma3_text", "Gemma3ForCausalLM"),
             Family::Mamba2 { .. } => ("mamba2", "Mamba2ForCausalLM"),
             Family::DeepseekV3(_) => ("deepseek_v3", "DeepseekV3ForCausalLM"),
-        }
-    }
-}
-
-impl Dims {
-    /// Whether norms add one to what is stored.
-    fn plus_one(&self) -> bool {
-        matches!(self.family, Family::Gemma3 { .. })
-    }
-
-    fn layer(&self, parts: &mut Parts, layer: &str, i: usize) {
-        let d = self.d_model;
-        let norm = |parts: &mut Parts, name: &str| {
-            parts.norm(format!("{layer}.{name}"), d, self.plus_one());
-        };
-        if let Family::Mamba2 { state } = self.family {
-            norm(parts, "norm");
-            return self.mixer(parts, &format!("{layer}.mixer"), state);
-        }
-        norm(parts, "input_layernorm");
-        match self.family {
-            Family::DeepseekV3(latent) => self.latent_attention(parts, layer, latent),
-            _ => self.attention(parts, &format!("{layer}.self_attn")),
-        }
-        norm(parts, "post_attention_layernorm");
-        let mlp = format!("{layer}.mlp");
-        match self.family {
-            Family::Phi3 => {
-                parts.matrix(format!("{mlp}.gate_up_proj"), &[2 * self.d_ff, d]);
-                parts.matrix(format!("{mlp}.down_proj"), &[d, self.d_ff]);
-            }
-            Family::Qwen3Moe {
-                n_experts,
-                d_expert,
-                ..
-            } => {
-                parts.wide(format!("{mlp}.gate"), &[n_experts, d]);
-                parts.gated(&format!("{mlp}.switch_mlp"), &[n_experts], d, d_expert);
-            }
-            Family::DeepseekV3(l) if i >= l.first_dense => {
-                let router = (3.0 / d as f32).sqrt();
-                let gate = format!("{mlp}.gate");
-                let role = Role::Between(-router, router);
-                parts.push(format!("{gate}.weight"), &[l.n_experts, d], role);
-                let role = Role::Between32(-0.01, 0.01);
-                let name = format!("{gate}.e_score_correction_bias");
-                parts.push(name, &[l.n_experts], role);
-                parts.gated(&format!("{mlp}.switch_mlp"), &[l.n_experts], d, l.d_expert);
-                let shared = l.n_shared * l.d_expert;
-                parts.gated(&format!("{mlp}.shared_experts"), &[], d, shared);
-            }
-            _ => parts.gated(&mlp, &[], d, self.d_ff),
-        }
-        if let Family::Gemma3 { .. } = self.family {
-            norm(parts, "pre_feedforward_layernorm");
-            norm(parts, "post_feedforward_layernorm");
-        }
-    }
-
-    fn attention(&self, parts: &mut Parts, at: &str) {
-        let d = self.d_model;
-        let (q, kv) = (
-            self.n_heads * self.head_dim,
-            self.n_kv_heads * self.head_dim,
-        );
-        match self.family {
-            Family::Phi3 => parts.matrix(format!("{at}.qkv_proj"), &[q + 2 * kv, d]),
-            _ => {
-                for (name, out) in [("q", q), ("k", kv), ("v", kv)] {
-                    parts.matrix(format!("{at}.{name}_proj"), &[out, d]);
-                }
-            }
-        }
-        if let Family::Qwen3 | Family::Qwen3Moe { .. } | Family::Gemma3 { .. } = self.family {
-            for name in ["q_norm", "k_norm"] {
-                parts.norm(format!("{at}.{name}"), self.head_dim, self.plus_one());
-            }
-        }
-        parts.matrix(format!("{at}.o_proj"), &[d, q]);
-    }
-
-    fn latent_attention(&self, parts: &mut Parts, layer: &str, l: Latent) {
-        let (at, d, heads) = (format!("{layer}.self_attn"), self.d_model, self.n_heads);
-        let q = heads * (l.nope + l.rope);
-        match l.q_lora_rank {
-            None => parts.matrix(format!("{at}.q_proj"), &[q, d]),
-            Some(rank) => {
-                parts.matrix(format!("{at}.q_a_proj"), &[rank, d]);
-                parts.norm(format!("{at}.q_a_layernorm"), rank, false);
-                parts.matrix(format!("{at}.q_b_proj"), &[q, rank]);
-            }
-        }
-        let rank = l.kv_lora_rank;
-        parts.matrix(format!("{at}.kv_a_proj_with_mqa"), &[rank + l.rope, d]);
-        parts.norm(format!("{at}.kv_a_layernorm"), rank, false);
-        parts.matrix(format!("{at}.embed_q"), &[heads, rank, l.nope]);
-        parts.matrix(format!("{at}.unembed_out"), &[heads, l.v, rank]);
-        parts.matrix(format!("{at}.o_proj"), &[d, heads * l.v]);
-    }
-
-    fn mixer(&self, parts: &mut Parts, at: &str, state: usize) {
-        let heads = self.n_heads;
-        let inner = heads * self.head_dim;
-        let conv = inner + 2 * state;
-        parts.matrix(
-            format!("{at}.in_proj"),
-            &[inner + conv + heads, self.d_model],
-        );
-        let mut push = |name: &str, shape: &[usize], low, high| {
-            parts.push(format!("{at}.{name}"), shape, Role::Between(low, high));
-        };
-        push("conv1d.weight", &[conv, CONV_KERNEL, 1], -0.8, 0.8);
-        push("conv1d.bias", &[conv], -0.1, 0.1);
-        // Time steps of 0.001 to 0.1 and decays of 1 to 16, as Mamba-2 starts its training.
-        push("dt_bias", &[heads], -6.9, -2.25);
-        push("A_log", &[heads], 0.0, 2.77);
-        push("D", &[heads], 0.9, 1.1);
-        parts.norm(format!("{at}.norm"), inner, false);
-        parts.matrix(format!("{at}.out_proj"), &[self.d_model, inner]);
-    }
-}
-
-struct Parts(Vec<Part>);
-
-impl Parts {
-    fn push(&mut self, name: String, shape: &[usize], role: Role) {
-        self.0.push(Part {
-            name,
-            shape: shape.to_vec(),
-            role,
-        });
-    }
-
-    fn matrix(&mut self, module: String, shape: &[usize]) {
-        let role = Role::Matrix { wide: false };
-        self.push(format!("{module}.weight"), shape, role);
-    }
-
-    fn wide(&mut self, module: String, shape: &[usize]) {
-        let role = Role::Matrix { wide: true };
-        self.push(format!("{module}.weight"), shape, role);
-    }
-
-    fn norm(&mut self, module: String, dims: usize, plus_one: bool) {
-        let role = match plus_one {
-            true => Role::Between(-0.1, 0.1),
-            false => Role::Between(0.9, 1.1),
-        };
-        self.push(format!("{module}.weight"), &[dims], role);
-    }
-
-    /// Gate, up and down projections, or stacks of them.
-    fn gated(&mut self, at: &str, stack: &[usize], d: usize, d_ff: usize) {
-        for (name, [out, inner]) in [("gate", [d_ff, d]), ("up", [d_ff, d]), ("down", [d, d_ff])] {
-            self.matrix(
-                format!("{at}.{name}_proj"),
-                &[stack, &[out, inner]].concat(),
-            );
         }
     }
 }
