@@ -541,6 +541,7 @@ fn a_request_with_a_form_can_be_cancelled() {
     let expected = answer(&engine, &request(warm(2), 20));
     drop(engine.handle.submit(slow.clone()).unwrap());
     let mut cancelled = engine.handle.submit(slow).unwrap();
+    assert!(matches!(cancelled.blocking_recv(), Some(Event::Started(_))));
     assert!(matches!(
         cancelled.blocking_recv(),
         Some(Event::Token { .. })

@@ -128,8 +128,10 @@ impl Prefixes {
             let progress = sequence.prefill(model, tokens)?;
             let whole = sequence.prompt_left() == 0;
             left = left.saturating_sub(sequence.prefilled() - from);
-            if progress == Progress::Going {
-                self.store_prompt(sequence, whole)?;
+            // What is behind the last stop waits for the answer's end: storing takes time, and the
+            // first token is what is waited for.
+            if progress == Progress::Going && !whole {
+                self.store_prompt(sequence)?;
             }
             if progress == Progress::Done || whole || left == 0 {
                 return Ok(progress);
@@ -137,19 +139,14 @@ impl Prefixes {
         }
     }
 
-    fn store_prompt(&mut self, sequence: &Sequence, whole: bool) -> Result<()> {
+    fn store_prompt(&mut self, sequence: &Sequence) -> Result<()> {
         let (most, budget) = (self.most, &self.budget);
         let Some(cache) = &mut self.cache else {
             return Ok(());
         };
-        // The state behind the whole prompt would be of use to the next turn alone, which goes on
-        // from the answer's end, or from the stop before the prompt's.
-        if whole && cache.goes_on_where_stored() {
-            return Ok(());
-        }
         let end = sequence.prefilled();
         let tokens = sequence.request.prompt.get(..end).unwrap_or_default();
-        let keep = whole || sequence.reuse.stops.contains(&end);
+        let keep = sequence.reuse.stops.contains(&end);
         store(cache, most, budget, tokens, &sequence.caches, keep)
     }
 

@@ -112,7 +112,7 @@ impl KvStore {
     fn with_room(sizes: Sizes, within: bool, places: usize) -> Result<Self> {
         let room = |width| {
             let room = Array::zeros(&[places as i32, sizes.n_kv_heads, width], sizes.dtype)?;
-            room.eval()?;
+            async_eval(&[&room])?;
             Ok(room)
         };
         Ok(Self {
@@ -148,7 +148,7 @@ impl KvStore {
         let larger = Self::with_room(self.sizes, self.values.is_none(), places)?;
         let copy = |room: Array, old: &Array| {
             let copied = room.slice_update(old, &[0, 0, 0], &old.shape())?;
-            copied.eval()?;
+            async_eval(&[&copied])?;
             Ok::<_, Error>(copied)
         };
         self.keys = copy(larger.keys, &self.keys)?;
