@@ -13,7 +13,7 @@ use crate::mlx::{self, Device, DeviceMemory, device_memory};
 /// How much memory may be used, as a user asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum MemoryLimit {
-    /// The device's default share: see [`Machine::default_share`].
+    /// The device's default share: see `Machine::default_share`.
     #[default]
     Auto,
     /// So many bytes.

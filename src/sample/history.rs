@@ -17,7 +17,7 @@ pub enum Seen<'a> {
     Kept(Kept),
 }
 
-/// A row's part of a [`History`].
+/// A row's part of a `History`.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     /// Float32 `[1, vocab]`.

@@ -1,4 +1,4 @@
-//! Tool calls in generated text: one file a notation over one small trait, [`Format`].
+//! Tool calls in generated text: one file a notation over one small trait, `Format`.
 //!
 //! Invariants, for any text and however it is cut into pieces: what comes out does not depend on the cuts; the text
 //! that comes out is the text that went in without the markup of complete calls, and nothing else is lost; memory is
