@@ -112,7 +112,7 @@ const PUBLISHED: &[(&str, &str, Option<&str>, usize)] = &[
     ),
     ("GLM-4.6", "glm", Some("think"), 2),
     ("HuggingFaceTB-SmolLM3-3B", "hermes", Some("think"), 0),
-    // Its template appends to a list, which the engine of templates cannot do yet.
+    // Its template appends to a list, which transformers' sandbox forbids, and so do we.
     ("Kimi-K2-Instruct", "kimi_k2", None, 0),
     ("LFM2.5-Instruct", "hermes", Some("think"), 0),
     ("MiniMax-M2", "minimax_m2", Some("think"), 2),
