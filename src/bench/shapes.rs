@@ -362,6 +362,19 @@ impl Shape {
         self
     }
 
+    /// With no more experts than a token takes (of each group): all kinds of its tensors in few bytes.
+    #[cfg(test)]
+    pub(super) fn with_few_experts(mut self) -> Self {
+        match &mut self.dims.family {
+            Family::Qwen3Moe {
+                n_experts, top_k, ..
+            } => *n_experts = *top_k,
+            Family::DeepseekV3(latent) => latent.n_experts = latent.n_group * latent.top_k,
+            _ => {}
+        }
+        self
+    }
+
     /// Rows of its embedding.
     pub fn vocab(&self) -> usize {
         self.dims.vocab
