@@ -283,6 +283,27 @@ pub const SHAPES: &[Shape] = &[
         },
     },
     Shape {
+        name: "gemma3-4b",
+        about: "Gemma 3 4B's text tower, five layers of six with a window of 1,024; positions unscaled",
+        dims: Dims {
+            d_model: 2560,
+            n_layers: 34,
+            d_ff: 10_240,
+            n_heads: 8,
+            n_kv_heads: 4,
+            head_dim: 256,
+            vocab: 262_208,
+            tied: true,
+            context: 131_072,
+            theta: 1e6,
+            eps: 1e-6,
+            family: Family::Gemma3 {
+                window: 1024,
+                pattern: 6,
+            },
+        },
+    },
+    Shape {
         name: "mamba2-130m",
         about: "Mamba-2 130M, recurrent",
         dims: MAMBA2,
@@ -294,6 +315,16 @@ pub const SHAPES: &[Shape] = &[
             d_model: 1024,
             n_layers: 48,
             n_heads: 32,
+            ..MAMBA2
+        },
+    },
+    Shape {
+        name: "mamba2-2.7b",
+        about: "Mamba-2 2.7B, recurrent",
+        dims: Dims {
+            d_model: 2560,
+            n_layers: 64,
+            n_heads: 80,
             ..MAMBA2
         },
     },
