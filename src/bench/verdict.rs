@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::stats::rounded;
+use super::stats::{Summary, rounded};
 
 /// One thing that was asked of one scenario.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,8 +11,10 @@ pub struct Check {
     pub scenario: &'static str,
     /// What was measured, with its unit.
     pub measure: &'static str,
-    /// How it came out; none if it could not be measured.
+    /// How it came out, the median of several; none if it could not be measured.
     pub value: Option<f64>,
+    /// Those several.
+    pub spread: Option<Summary>,
     /// What it should be, if anything is asked of it.
     pub bound: Option<Bound>,
     /// What was done otherwise than the scenario says, or why there is no value.
@@ -76,6 +78,7 @@ impl Check {
             "scenario": self.scenario,
             "measure": self.measure,
             "value": self.value.map(rounded),
+            "spread": self.spread.map(|spread| spread.json()),
             "at_least": match self.bound { Some(Bound::AtLeast(x)) => Some(x), _ => None },
             "at_most": match self.bound { Some(Bound::AtMost(x)) => Some(x), _ => None },
             "passed": match self.verdict() {
@@ -138,6 +141,7 @@ mod tests {
                 scenario: "all",
                 measure: "x",
                 value,
+                spread: None,
                 bound,
                 note: Some("why".into()),
             };
