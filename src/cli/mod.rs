@@ -15,6 +15,7 @@ mod fetching;
 mod form;
 mod fuse;
 mod hub_args;
+mod kernels;
 mod list;
 mod manual;
 mod model;
