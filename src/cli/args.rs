@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::bench_args::Bench;
 use super::form::FormArgs;
 use super::hub_args::{Doctor, List, Pull, Rm, Show};
+use super::manual::{Completions, Man};
 use super::sampling::Sampling;
 use super::{exit, size};
 use crate::checkpoint::Source;
@@ -83,6 +84,11 @@ pub enum Command {
     /// Look for what keeps models from being fetched, loaded or served here, and say what to do
     #[command(after_help = exit::TABLE)]
     Doctor(Doctor),
+    /// Print a shell's completions of this command line
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(Man),
 }
 
 /// Arguments of `run`.
