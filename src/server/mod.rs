@@ -53,6 +53,7 @@ pub use guard::Allowed;
 use metrics::Metrics;
 use places::Places;
 pub use routes::{Endpoint, ROUTES};
+pub use sse::Sse;
 
 /// For a request to be parsed, rendered and tokenized.
 const PREPARING: Duration = Duration::from_secs(60);
