@@ -11,7 +11,9 @@
 //! this folder alone.
 
 mod array;
+mod call;
 mod compile;
+mod cpu;
 mod device;
 mod dtype;
 mod error;
@@ -28,6 +30,7 @@ mod shape;
 
 pub use array::{Array, Element};
 pub use compile::Compiled;
+pub use cpu::has_cpu_kernels;
 pub use device::{DeviceMemory, device_memory};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
@@ -41,7 +44,8 @@ pub use memory::{
     set_memory_limit, set_wired_limit,
 };
 pub use quant::{
-    QuantMode, Quantized, dequantize, from_fp8, gather_qmm, quantize, quantized_matmul,
+    QuantMode, Quantized, dense_matmul, dequantize, from_fp8, gather_dense, gather_qmm, quantize,
+    quantized_matmul, quantized_rows,
 };
 pub use ragged::{KvStore, Ragged};
 pub use runtime::{
