@@ -7,11 +7,26 @@
 //! * Lengths are the caller's duty. [`Packed::check`] tells it about weights; a slice of the wrong
 //!   length is a panic, never a read or write outside.
 
-mod scalar;
+mod input;
+mod isa;
+mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod panel;
+mod pool;
+mod product;
+mod tile;
 mod types;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use input::{Input, Layout};
+use product::{Product, Weights};
+
+pub use isa::Isa;
 pub use types::{Floats, FloatsMut, Mismatch, Packed, Precision, Scales};
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -64,7 +79,15 @@ pub fn packed_matmul_as(precision: Precision, x: Floats, m: usize, w: &Packed, o
     }
     assert_eq!(x.len(), m * w.cols, "packed_matmul: x is not [m, k]");
     assert_eq!(out.len(), m * w.rows, "packed_matmul: out is not [m, n]");
-    scalar::packed(precision, x, m, w, out);
+    let layout = Layout {
+        m,
+        k: w.cols,
+        tile: 0,
+        group: w.group_size,
+        per_byte: panel::per_byte(w.bits),
+        precision,
+    };
+    compute(x, layout, Weights::Packed(*w), w.rows, out);
 }
 
 /// `out = x · wᵀ`: `x` is `[m, k]`, `w` is `[n, k]`, `out` is `[m, n]`, all row after row.
@@ -75,7 +98,80 @@ pub fn dense_matmul(x: Floats, m: usize, w: Floats, n: usize, k: usize, out: Flo
     assert_eq!(x.len(), m * k, "dense_matmul: x is not [m, k]");
     assert_eq!(w.len(), n * k, "dense_matmul: w is not [n, k]");
     assert_eq!(out.len(), m * n, "dense_matmul: out is not [m, n]");
-    scalar::dense(x, m, w, n, k, out);
+    let layout = Layout {
+        m,
+        k,
+        tile: 0,
+        group: 0,
+        per_byte: 1,
+        precision: Precision::Exact,
+    };
+    compute(x, layout, Weights::Dense(w), n, out);
+}
+
+/// A cache line of floats.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Line {
+    _floats: [f32; 16],
+}
+
+thread_local! {
+    /// Where this thread's last product had its `x`, for the next one.
+    static ROOM: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// Products of fewer multiplications are not worth a second thread.
+const WORTH: usize = 1 << 17;
+
+/// Parts of a job for each thread: enough to even out, few enough to be read straight on.
+const PARTS: usize = 8;
+
+/// Runs a product on the threads. Lengths are checked.
+fn compute(x: Floats, mut layout: Layout, weights: Weights, n: usize, out: FloatsMut) {
+    let kernels = Isa::current().kernels();
+    layout.tile = kernels.tile;
+    let (m, k) = (layout.m, layout.k);
+    if m == 0 || n == 0 {
+        return;
+    }
+    let [values, others] = layout.sizes().map(|size| size.div_ceil(16));
+    let mut room = ROOM.take();
+    if room.len() < values + 2 * others {
+        room.resize(values + 2 * others, Line { _floats: [0.0; 16] });
+    }
+    let base = room.as_mut_ptr().cast::<f32>();
+    let product = Product {
+        x,
+        layout,
+        input: Input {
+            values: base,
+            steps: base.wrapping_add(16 * values),
+            totals: base.wrapping_add(16 * (values + others)),
+        },
+        weights,
+        n,
+        out: out.into(),
+    };
+    let share = |count: usize, work: usize, run: &(dyn Fn(std::ops::Range<usize>) + Sync)| {
+        let threads = threads();
+        let parts = (work / WORTH).clamp(1, PARTS * threads).min(count);
+        let parts = if threads == 1 { 1 } else { parts };
+        pool::run(threads, parts, &|part| {
+            run(part * count / parts..(part + 1) * count / parts);
+        });
+    };
+    // SAFETY: `Isa::current` is here; lengths are checked; parts are disjoint, and `x` is ready
+    // before blocks begin.
+    share(m.div_ceil(layout.tile), m * k, &|tiles| unsafe {
+        (kernels.ready)(&product, tiles);
+    });
+    // SAFETY: as above.
+    let work = m.saturating_mul(n).saturating_mul(k);
+    share(n.div_ceil(kernels.lanes), work, &|blocks| unsafe {
+        (kernels.blocks)(&product, blocks);
+    });
+    ROOM.set(room);
 }
 
 /// The rows `ids` of `w`, unpacked, one after the other: an embedding. `out` is `[ids, w.cols]`.
@@ -90,5 +186,19 @@ pub fn packed_rows(ids: &[u32], w: &Packed, out: FloatsMut) {
     if let Some(id) = ids.iter().find(|id| **id as usize >= w.rows) {
         panic!("packed_rows: id {id} of a matrix with {} rows", w.rows);
     }
-    scalar::rows(ids, w, out);
+    rows(ids, w, out);
+}
+
+fn rows(ids: &[u32], w: &Packed, mut out: FloatsMut) {
+    let groups = w.groups();
+    for (i, id) in ids.iter().enumerate() {
+        let row = *id as usize;
+        let words = w.row(row);
+        for col in 0..w.cols {
+            let at = row * groups + col / w.group_size;
+            let code = w.code(words, col) as f32;
+            let value = code.mul_add(w.scales.get(at), w.biases.get(at));
+            out.set(i * w.cols + col, value);
+        }
+    }
 }

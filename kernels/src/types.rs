@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::lanes::Rows;
+
 /// Floats to read.
 #[derive(Clone, Copy, Debug)]
 pub enum Floats<'a> {
@@ -41,6 +43,23 @@ impl Floats<'_> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The bytes that `n` of them take.
+    pub(crate) fn bytes(&self, n: usize) -> usize {
+        match self {
+            Floats::F32(_) => 4 * n,
+            _ => 2 * n,
+        }
+    }
+
+    /// A block of rows of `cols` each, from row `first` of `rows` on.
+    pub(crate) fn rows(&self, cols: usize, first: usize, rows: usize) -> Rows {
+        let base = match self {
+            Floats::F32(values) => values.as_ptr().cast(),
+            Floats::F16(bits) | Floats::BF16(bits) => bits.as_ptr().cast(),
+        };
+        Rows::new(base, self.bytes(cols), first, rows)
     }
 
     /// The number at `i`.
