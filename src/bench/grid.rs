@@ -196,10 +196,9 @@ impl Course {
         let asks = asks.collect();
         let before = CpuTime::now();
         let traces = target.together(asks).await?;
-        let after = CpuTime::now();
+        let used = CpuTime::now().since(before);
         if let Some(measures) = measures {
-            let used = before.zip(after).map(|(before, after)| after.since(before));
-            measures.add(&self.point, &traces, used.filter(|_| target.is_here()));
+            measures.add(&self.point, &traces, target.is_here().then_some(used));
         }
         Ok(())
     }

@@ -283,6 +283,27 @@ pub const SHAPES: &[Shape] = &[
         },
     },
     Shape {
+        name: "gemma3-4b",
+        about: "Gemma 3 4B's text tower, five layers of six with a window of 1,024; positions unscaled",
+        dims: Dims {
+            d_model: 2560,
+            n_layers: 34,
+            d_ff: 10_240,
+            n_heads: 8,
+            n_kv_heads: 4,
+            head_dim: 256,
+            vocab: 262_208,
+            tied: true,
+            context: 131_072,
+            theta: 1e6,
+            eps: 1e-6,
+            family: Family::Gemma3 {
+                window: 1024,
+                pattern: 6,
+            },
+        },
+    },
+    Shape {
         name: "mamba2-130m",
         about: "Mamba-2 130M, recurrent",
         dims: MAMBA2,
@@ -294,6 +315,16 @@ pub const SHAPES: &[Shape] = &[
             d_model: 1024,
             n_layers: 48,
             n_heads: 32,
+            ..MAMBA2
+        },
+    },
+    Shape {
+        name: "mamba2-2.7b",
+        about: "Mamba-2 2.7B, recurrent",
+        dims: Dims {
+            d_model: 2560,
+            n_layers: 64,
+            n_heads: 80,
             ..MAMBA2
         },
     },
@@ -359,6 +390,19 @@ impl Shape {
     /// With so many rows of the embedding instead of its own.
     pub fn with_vocab(mut self, vocab: usize) -> Self {
         self.dims.vocab = vocab;
+        self
+    }
+
+    /// With no more experts than a token takes (of each group): all kinds of its tensors in few bytes.
+    #[cfg(test)]
+    pub(super) fn with_few_experts(mut self) -> Self {
+        match &mut self.dims.family {
+            Family::Qwen3Moe {
+                n_experts, top_k, ..
+            } => *n_experts = *top_k,
+            Family::DeepseekV3(latent) => latent.n_experts = latent.n_group * latent.top_k,
+            _ => {}
+        }
         self
     }
 
