@@ -7,6 +7,7 @@
 //! * Lengths are the caller's duty. [`Packed::check`] tells it about weights; a slice of the wrong
 //!   length is a panic, never a read or write outside.
 
+mod attention;
 mod input;
 mod isa;
 mod lanes;
@@ -15,8 +16,10 @@ mod neon;
 mod panel;
 mod pool;
 mod product;
+mod rows;
 mod tile;
 mod types;
+mod versions;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -26,7 +29,9 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use input::{Input, Layout};
 use product::{Product, Weights};
 
+pub use attention::{Seen, attention};
 pub use isa::Isa;
+pub use rows::{Heads, Turn, rms_norm, rope, silu_gate};
 pub use types::{Floats, FloatsMut, Mismatch, Packed, Precision, Scales};
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);

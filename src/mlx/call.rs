@@ -36,7 +36,7 @@ pub(super) type Computed = std::result::Result<(), String>;
 /// Numbers whose every pattern of bits is one.
 ///
 /// # Safety
-/// That must hold, and `SIZE` bytes be what one takes in an array of each of `DTYPES`.
+/// That must hold, and an element of each of `DTYPES` take as many bytes.
 pub(super) unsafe trait Plain: Copy {
     /// The types of arrays that hold them.
     const DTYPES: &'static [Dtype];
@@ -53,6 +53,10 @@ unsafe impl Plain for u16 {
 // SAFETY: every pattern of 32 bits is one.
 unsafe impl Plain for u32 {
     const DTYPES: &'static [Dtype] = &[Dtype::Uint32];
+}
+// SAFETY: a boolean's byte, and any other, is a number.
+unsafe impl Plain for u8 {
+    const DTYPES: &'static [Dtype] = &[Dtype::Uint8, Dtype::Bool];
 }
 // SAFETY: every pattern of 32 bits is one.
 unsafe impl Plain for i32 {

@@ -19,6 +19,7 @@ mod dtype;
 mod error;
 mod eval;
 mod fast;
+mod fused;
 mod kernel;
 mod memory;
 mod ops;
@@ -36,7 +37,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use eval::{async_eval, eval};
 pub use fast::{
-    Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention,
+    Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention, silu_gate,
 };
 pub use kernel::on_cuda;
 pub use memory::{
