@@ -205,6 +205,19 @@ pub const SHAPES: &[Shape] = &[
         },
     },
     Shape {
+        name: "qwen3-narrow",
+        about: "Qwen3 0.6B's 28 layers, so narrow that a step is the host's work; not published",
+        dims: Dims {
+            d_model: 64,
+            d_ff: 128,
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 16,
+            vocab: 512,
+            ..QWEN3
+        },
+    },
+    Shape {
         name: "llama-3.2-1b",
         about: "Llama 3.2 1B",
         dims: Dims {
