@@ -34,8 +34,7 @@ pub(crate) fn column(c: usize, quad: usize, i: usize) -> usize {
 
 /// Turns the codes of columns `start` to `start + cols` of a block into `panel`.
 ///
-/// `ahead` is how far away, in bytes, the same columns of the next block are; 0 where they should
-/// not be asked for.
+/// `ahead` is how far away, in bytes, the next block is, which is asked for.
 ///
 /// # Safety
 /// The processor has what `S` needs; `rows` are rows of `w`'s codes and `panel` has room for
@@ -77,33 +76,51 @@ unsafe fn fields<S: Lanes, const BITS: usize>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            if ahead > 0 {
-                for row in &rows.0[..S::N] {
-                    S::prefetch(row.wrapping_add(from + at + ahead));
+            fetch::<S>(rows, from + at, ahead);
+            let words = square.as_ref();
+            if left >= 4 * S::N {
+                for word in words {
+                    panel = take_apart::<S, BITS>(*word, panel);
                 }
-            }
-            let words = (left / 4).min(S::N);
-            for (j, word) in square.as_ref().iter().enumerate() {
-                if j >= words {
-                    break;
+            } else {
+                for word in &words[..left / 4] {
+                    panel = take_apart::<S, BITS>(*word, panel);
                 }
-                let step = 4 * S::N;
-                match BITS {
-                    2 => {
-                        S::store_bytes(panel, S::field::<0>(*word, 0x0303_0303));
-                        S::store_bytes(panel.add(step), S::field::<2>(*word, 0x0303_0303));
-                        S::store_bytes(panel.add(2 * step), S::field::<4>(*word, 0x0303_0303));
-                        S::store_bytes(panel.add(3 * step), S::field::<6>(*word, 0x0303_0303));
-                    }
-                    4 => {
-                        S::store_bytes(panel, S::field::<0>(*word, 0x0f0f_0f0f));
-                        S::store_bytes(panel.add(step), S::field::<4>(*word, 0x0f0f_0f0f));
-                    }
-                    _ => S::store_bytes(panel, *word),
-                }
-                panel = panel.add(step * (8 / BITS));
             }
         }
+    }
+}
+
+/// The quads of a word of each row; where the next ones go.
+#[inline(always)]
+unsafe fn take_apart<S: Lanes, const BITS: usize>(word: S::I, panel: *mut u8) -> *mut u8 {
+    let step = 4 * S::N;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match BITS {
+            2 => {
+                S::store_bytes(panel, S::field::<0>(word, 0x0303_0303));
+                S::store_bytes(panel.add(step), S::field::<2>(word, 0x0303_0303));
+                S::store_bytes(panel.add(2 * step), S::field::<4>(word, 0x0303_0303));
+                S::store_bytes(panel.add(3 * step), S::field::<6>(word, 0x0303_0303));
+            }
+            4 => {
+                S::store_bytes(panel, S::field::<0>(word, 0x0f0f_0f0f));
+                S::store_bytes(panel.add(step), S::field::<4>(word, 0x0f0f_0f0f));
+            }
+            _ => S::store_bytes(panel, word),
+        }
+        panel.add(step * (8 / BITS))
+    }
+}
+
+/// Asks for the next block: as many lines as a square reads, but in the order of memory.
+#[inline(always)]
+unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize, ahead: usize) {
+    let next = rows.0[0].wrapping_add(ahead + at * S::N);
+    for line in 0..(4 * S::N * S::N / 64).max(1) {
+        // SAFETY: a prefetch may name any address.
+        unsafe { S::prefetch(next.wrapping_add(64 * line)) };
     }
 }
 
@@ -166,16 +183,9 @@ pub(crate) unsafe fn floats<S: Lanes>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            if ahead > 0 {
-                for row in &rows.0[..S::N] {
-                    S::prefetch(row.wrapping_add(from + at + ahead));
-                }
-            }
+            fetch::<S>(rows, from + at, ahead);
             let words = left.div_ceil(4).min(S::N);
-            for (j, word) in square.as_ref().iter().enumerate() {
-                if j >= words {
-                    break;
-                }
+            for word in &square.as_ref()[..words] {
                 let (low, high) = match like {
                     Floats::F32(_) => {
                         S::store(panel, S::as_f32(*word));

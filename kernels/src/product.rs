@@ -15,9 +15,6 @@ use crate::types::{Floats, FloatsMut, Packed, Precision, to_bf16, to_f16};
 /// Rows of `x` whose sums are kept at a time: a multiple of every implementation's tile.
 const SLICE: usize = 240;
 
-/// Up to so many rows memory is what takes the time, and is asked for ahead.
-const FEW: usize = 8;
-
 /// Weights of a product.
 #[derive(Clone, Copy)]
 pub(crate) enum Weights<'a> {
@@ -160,7 +157,6 @@ unsafe fn packed<S: Lanes>(
     let (k, size, input) = (w.cols, w.group_size, product.input);
     let bits = usize::from(w.bits);
     let stride = k * bits / 8;
-    let ahead = if layout.m <= FEW { stride * S::N } else { 0 };
     let rows = Rows::new(w.codes.as_ptr().cast(), stride, first, w.rows);
     let scales = w.scales.rows(w.groups(), first, w.rows);
     let biases = w.biases.rows(w.groups(), first, w.rows);
@@ -177,11 +173,25 @@ unsafe fn packed<S: Lanes>(
                 count,
                 quads: size / 4,
             };
-            panel::codes::<S>(w, &rows, start, cols, ahead, panel);
+            panel::codes::<S>(w, &rows, start, cols, stride * S::N, panel);
             let to = (&raw mut (*desk).scales).cast();
-            panel::floats::<S>(&w.scales, &scales, group, count, 0, to);
+            panel::floats::<S>(
+                &w.scales,
+                &scales,
+                group,
+                count,
+                w.scales.bytes(w.groups()) * S::N,
+                to,
+            );
             let to = (&raw mut (*desk).biases).cast();
-            panel::floats::<S>(&w.biases, &biases, group, count, 0, to);
+            panel::floats::<S>(
+                &w.biases,
+                &biases,
+                group,
+                count,
+                w.biases.bytes(w.groups()) * S::N,
+                to,
+            );
             let sums = (&raw mut (*desk).sums).cast::<f32>();
             for (row, height) in layout.tiles(slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
@@ -223,18 +233,13 @@ unsafe fn dense<S: Lanes>(
     let layout = product.layout;
     let k = layout.k;
     let rows = w.rows(k, first, product.n);
-    let ahead = if layout.m <= FEW {
-        w.bytes(k) * S::N
-    } else {
-        0
-    };
     for start in (0..k).step_by(FLOATS) {
         let cols = FLOATS.min(k - start);
         // SAFETY: the desk's parts have room for `FLOATS` columns and one more, and for a slice of
         // `N` lanes; the input's offsets are those that `Input` names.
         unsafe {
             let panel = (&raw mut (*desk).panel).cast::<f32>();
-            panel::floats::<S>(w, &rows, start, cols, ahead, panel);
+            panel::floats::<S>(w, &rows, start, cols, w.bytes(k) * S::N, panel);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
             for (row, height) in layout.tiles(slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
@@ -257,6 +262,7 @@ unsafe fn write<S: Lanes>(product: &Product, first: usize, slice: Range<usize>, 
         unsafe {
             let from = sums.add(i * S::N);
             match product.out {
+                Out::F32(to) if lanes == S::N => S::store(to.add(at), S::load(from)),
                 Out::F32(to) => from.copy_to_nonoverlapping(to.add(at), lanes),
                 Out::F16(to) => {
                     (0..lanes).for_each(|j| *to.add(at + j) = to_f16(*from.add(j)));
