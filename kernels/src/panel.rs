@@ -52,12 +52,9 @@ pub(crate) unsafe fn codes<S: Lanes>(
     unsafe {
         match w.bits {
             2 => fields::<S, 2>(rows, start, cols, ahead, panel),
-            3 => spread::<S, 3>(rows, start, cols, panel),
             4 => fields::<S, 4>(rows, start, cols, ahead, panel),
-            5 => spread::<S, 5>(rows, start, cols, panel),
-            6 => spread::<S, 6>(rows, start, cols, panel),
-            7 => spread::<S, 7>(rows, start, cols, panel),
-            _ => fields::<S, 8>(rows, start, cols, ahead, panel),
+            8 => fields::<S, 8>(rows, start, cols, ahead, panel),
+            bits => spread::<S>(usize::from(bits), rows, start, cols, panel),
         }
     }
 }
@@ -126,16 +123,10 @@ unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize, ahead: usize) {
 
 /// Codes that cross bytes: a byte for each first.
 #[inline(always)]
-unsafe fn spread<S: Lanes, const BITS: u32>(
-    rows: &Rows,
-    start: usize,
-    cols: usize,
-    panel: *mut u8,
-) {
+unsafe fn spread<S: Lanes>(bits: usize, rows: &Rows, start: usize, cols: usize, panel: *mut u8) {
     const WIDTH: usize = 64;
-    let bits = BITS as usize;
     let mut bytes = [[0u64; WIDTH / 8]; MOST];
-    // SAFETY: the caller's promise; 8 codes are `BITS` bytes, of which no more are read.
+    // SAFETY: the caller's promise; 8 codes are `bits` bytes, of which no more are read.
     unsafe {
         let mut panel = panel;
         for at in (0..cols).step_by(WIDTH) {
@@ -145,7 +136,7 @@ unsafe fn spread<S: Lanes, const BITS: u32>(
                 for eight in &mut to[..width / 8] {
                     let mut stream = [0u8; 8];
                     from.copy_to_nonoverlapping(stream.as_mut_ptr(), bits);
-                    *eight = S::spread::<BITS>(u64::from_le_bytes(stream));
+                    *eight = S::spread(u64::from_le_bytes(stream), bits);
                     from = from.add(bits);
                 }
             }

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::input::{Input, Layout};
+use crate::input::{Input, Layout, tiles};
 use crate::lanes::{Lanes, MOST, Rows};
 use crate::panel::{self, CODES, FLOATS, GROUPS};
 use crate::tile::{self, Groups};
@@ -75,7 +75,7 @@ const _: () = assert!(CODES <= 4 * FLOATS);
 pub(crate) unsafe fn ready(product: &Product, slices: Range<usize>) {
     let layout = &product.layout;
     let (from, to) = (slices.start * layout.tile, slices.end * layout.tile);
-    for (first, height) in layout.tiles(from, to.min(layout.m)) {
+    for (first, height) in tiles(layout.tile, from, to.min(layout.m)) {
         // SAFETY: passed on.
         unsafe { crate::input::tile(product.x, layout, first, height, &product.input) };
     }
@@ -108,27 +108,16 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
     }
 }
 
+/// Calls with the height as a constant; only heights that the lanes have are compiled.
 macro_rules! by_height {
-    ($height:expr, $M:ident => $call:expr) => {
+    ($lanes:ty, $height:expr, $M:ident => $call:expr) => {
         match $height {
-            12 => {
+            12 if <$lanes>::TILE >= 12 => {
                 const $M: usize = 12;
-                $call
-            }
-            8 => {
-                const $M: usize = 8;
-                $call
-            }
-            6 => {
-                const $M: usize = 6;
                 $call
             }
             4 => {
                 const $M: usize = 4;
-                $call
-            }
-            3 => {
-                const $M: usize = 3;
                 $call
             }
             2 => {
@@ -142,6 +131,8 @@ macro_rules! by_height {
         }
     };
 }
+
+pub(crate) use by_height;
 
 /// # Safety
 /// As [`blocks`].
@@ -193,7 +184,7 @@ unsafe fn packed<S: Lanes>(
                 to,
             );
             let sums = (&raw mut (*desk).sums).cast::<f32>();
-            for (row, height) in layout.tiles(slice.start, slice.end) {
+            for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
                 let at = row * w.groups() + group * height;
                 let totals = input.totals.add(at);
@@ -202,16 +193,16 @@ unsafe fn packed<S: Lanes>(
                 match (layout.precision, w.bits) {
                     (Precision::Exact, _) => {
                         let x = input.values.add(at);
-                        by_height!(height, M => tile::exact::<S, M>(panel, groups, x, totals, sums));
+                        by_height!(S, height, M => tile::exact::<S, M>(panel, groups, x, totals, sums));
                     }
-                    (Precision::Fast, 8) => {
+                    (Precision::Fast, 8) if S::SPLITS => {
                         let x = input.values.add(at / 4).cast();
-                        by_height!(height, M => tile::fast::<S, M, true>(
+                        by_height!(S, height, M => tile::fast::<S, M, true>(
                             panel, groups, x, at_steps, totals, sums));
                     }
                     (Precision::Fast, _) => {
                         let x = input.values.add(at / 4).cast();
-                        by_height!(height, M => tile::fast::<S, M, false>(
+                        by_height!(S, height, M => tile::fast::<S, M, false>(
                             panel, groups, x, at_steps, totals, sums));
                     }
                 }
@@ -241,10 +232,10 @@ unsafe fn dense<S: Lanes>(
             let panel = (&raw mut (*desk).panel).cast::<f32>();
             panel::floats::<S>(w, &rows, start, cols, w.bytes(k) * S::N, panel);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
-            for (row, height) in layout.tiles(slice.start, slice.end) {
+            for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
                 let x = product.input.values.add(row * k + start * height);
-                by_height!(height, M => tile::dense::<S, M>(panel, cols, x, sums));
+                by_height!(S, height, M => tile::dense::<S, M>(panel, cols, x, sums));
             }
         }
     }
