@@ -8,6 +8,7 @@ pub mod builtin;
 pub mod cache;
 pub mod checkpoint;
 pub mod cli;
+pub mod convert;
 pub mod engine;
 pub mod hub;
 pub mod mlx;

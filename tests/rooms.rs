@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("server", &["engine", "text", "sample"]),
     ("bench", &["checkpoint", "engine", "text", "sample"]),
+    ("convert", &["mlx", "nn", "checkpoint", "models"]),
     ("builtin", &["checkpoint"]),
     ("hub", &["checkpoint"]),
 ];

@@ -26,6 +26,7 @@ fn build() -> Result<(), String> {
     let root = manifest.parent().ok_or("mlx-sys has no parent folder")?;
     let fetched = root.join("vendor/fetched");
     println!("cargo::rerun-if-env-changed=MLX_DIR");
+    println!("cargo::rerun-if-env-changed=PENSIEVE_RELOCATABLE");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=bindings.rs");
     let (target_os, target_arch) = (var("CARGO_CFG_TARGET_OS")?, var("CARGO_CFG_TARGET_ARCH")?);
@@ -35,6 +36,7 @@ fn build() -> Result<(), String> {
         cuda: env::var_os("CARGO_FEATURE_CUDA").is_some(),
         metal_source: env::var_os("CARGO_FEATURE_METAL_SOURCE").is_some(),
         mlx_dir: env::var_os("MLX_DIR").map(PathBuf::from),
+        relocatable: env::var_os("PENSIEVE_RELOCATABLE").is_some(),
         fetched: &fetched,
     };
     let plan = plan::plan(&facts, Path::exists)?;

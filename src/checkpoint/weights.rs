@@ -11,6 +11,7 @@ use super::foreign::SCALE_INV;
 use super::index::Tensor;
 use super::plan::{Module, Plan};
 use super::quantization::Scheme;
+use super::tap::{Tap, Written};
 use super::{Adapters, CheckpointError, Quantization, Shards};
 use crate::mlx::{self, Array, Dtype, Quantized, dequantize};
 use crate::nn::Matrix;
@@ -112,8 +113,10 @@ pub struct Weights<'a> {
     /// A fine-tune's own names by the names that the model asks for.
     pub(super) adapter_names: BTreeMap<String, String>,
     pub(super) adapters_used: RefCell<BTreeSet<String>>,
-    /// Whether zeros that take no memory stand for what is stored.
-    dry: bool,
+    /// Whether zeros that take no memory stand for what is stored, and nothing is computed with them.
+    dry: Option<mlx::Postponed>,
+    pub(super) tap: Option<&'a dyn Tap>,
+    pub(super) written: Written,
     pub(super) modules: RefCell<Vec<Module>>,
     /// Modules with a change whose matrix is not stored by itself.
     pub(super) apart: RefCell<Vec<String>>,
@@ -144,7 +147,9 @@ impl<'a> Weights<'a> {
             adapters: None,
             adapter_names: BTreeMap::new(),
             adapters_used: RefCell::default(),
-            dry: false,
+            dry: None,
+            tap: None,
+            written: Written::default(),
             modules: RefCell::default(),
             apart: RefCell::default(),
             ignored: Box::new(|_| false),
@@ -165,7 +170,7 @@ impl<'a> Weights<'a> {
 
     /// Checks names and shapes, but reads no data: what the model gets is zeros.
     pub fn dry(&mut self) {
-        self.dry = true;
+        self.dry = Some(mlx::Postponed::start());
     }
 
     /// Says which tensors some converters leave in and this architecture never uses, by the names
@@ -207,6 +212,7 @@ impl<'a> Weights<'a> {
         Cursor {
             weights: self,
             path: String::new(),
+            untold: false,
         }
     }
 
@@ -292,7 +298,9 @@ impl<'a> Weights<'a> {
 #[derive(Clone)]
 pub struct Cursor<'w> {
     pub(super) weights: &'w Weights<'w>,
-    path: String,
+    pub(super) path: String,
+    /// Whether a tap is not told of what is read here.
+    pub(super) untold: bool,
 }
 
 impl Cursor<'_> {
@@ -301,6 +309,7 @@ impl Cursor<'_> {
         Self {
             weights: self.weights,
             path: self.name(name),
+            untold: self.untold,
         }
     }
 
@@ -336,7 +345,7 @@ impl Cursor<'_> {
 
     /// A tensor of exactly this shape, in the type that the load asks for.
     pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
-        self.keep_dense(self.float(last, shape)?)
+        self.told(last, self.keep_dense(self.float(last, shape)?)?)
     }
 
     /// The same after `change`, which gets it in its stored type.
@@ -347,7 +356,7 @@ impl Cursor<'_> {
         change: impl FnOnce(Array) -> mlx::Result<Array>,
     ) -> LoadResult<Array> {
         self.refuse_replaced(last)?;
-        self.keep_dense(change(self.float(last, shape)?)?)
+        self.told(last, self.keep_dense(change(self.float(last, shape)?)?)?)
     }
 
     /// A tensor of exactly this shape, in its stored type.
@@ -407,9 +416,7 @@ impl Cursor<'_> {
 
     /// Evaluates and counts what the model will hold.
     pub(super) fn keep(&self, arrays: &[&Array]) -> LoadResult<()> {
-        if !self.weights.dry {
-            mlx::eval(arrays)?;
-        }
+        mlx::eval(arrays)?;
         let bytes: usize = arrays.iter().map(|array| array.nbytes()).sum();
         let resident = &self.weights.resident;
         resident.set(resident.get() + bytes);
@@ -429,8 +436,8 @@ impl Cursor<'_> {
         }
         let (dtype, shape) = tensor.array_type()?;
         Ok(match self.weights.dry {
-            true => Array::zeros(&shape, dtype)?,
-            false => Array::from_bytes(tensor.bytes, &shape, dtype)?,
+            Some(_) => Array::zeros(&shape, dtype)?,
+            None => Array::from_bytes(tensor.bytes, &shape, dtype)?,
         })
     }
 
@@ -465,10 +472,10 @@ impl Cursor<'_> {
 
     /// A weight matrix `[.., out, in]` under this path, packed or not.
     pub fn matrix(&self, shape: &[usize]) -> LoadResult<Matrix> {
-        if self.has("scales") {
-            return self.keep_packed(self.quantized(shape)?);
-        }
-        Ok(Matrix::Dense(self.dense(shape)?))
+        self.told_matrix(match self.has("scales") {
+            true => self.keep_packed(self.quantized(shape)?)?,
+            false => Matrix::Dense(self.dense(shape)?),
+        })
     }
 
     /// A weight matrix here that is not packed, or is not kept so.
@@ -476,7 +483,7 @@ impl Cursor<'_> {
         if self.has(SCALE_INV) {
             return self.block_scaled(shape);
         }
-        let weight = self.tensor("weight", shape)?;
+        let weight = self.keep_dense(self.float("weight", shape)?)?;
         self.note(shape, None);
         Ok(weight)
     }

@@ -31,7 +31,7 @@ pub use compile::Compiled;
 pub use device::{DeviceMemory, device_memory};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use eval::{async_eval, eval};
+pub use eval::{Postponed, async_eval, eval};
 pub use fast::{
     Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention,
 };

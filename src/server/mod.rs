@@ -52,6 +52,7 @@ pub use guard::Allowed;
 use metrics::Metrics;
 use places::Places;
 pub use routes::{Endpoint, ROUTES};
+pub use sse::Sse;
 
 /// Limits and timeouts.
 #[derive(Clone, Debug)]
