@@ -1,321 +1,372 @@
-//! Attention of few or many queries to the keys and values of a sequence, in `f32`.
+//! Attention of some queries over the keys and values of a sequence: a softmax that grows with the
+//! keys, so that no matrix of scores is ever whole.
 //!
-//! Queries that share keys go through them together. With many of them keys are turned once, so that
-//! a vector holds a feature of neighbouring keys, and eight queries share each vector that is read.
+//! Query heads that share keys go through them together. Keys are taken in blocks of [`BLOCK`] from
+//! the first one on, whatever else is computed: a query's result is the same alone and among others.
 
 use std::cell::Cell;
+use std::ops::Range;
 
-use crate::rows::{Heads, LANES, total};
-use crate::versions::{Spread, exp, fma, versions};
+use crate::Line;
+use crate::input::tiles;
+use crate::lanes::{Lanes, MOST, TALLEST};
+use crate::panel;
+use crate::product::{Out, by_height};
+use crate::simple::{exp, sum};
+use crate::tile;
+use crate::types::{Floats, to_bf16, to_f16};
 
-/// Queries that share what is read.
-const TALL: usize = 8;
+/// Keys whose scores are computed before they are weighed.
+const BLOCK: usize = 64;
 
-/// Which keys a query sees.
+/// Rows of queries that share a block of keys made ready: a multiple of every tile.
+const SLICE: usize = 96;
+
+/// What attends to what. Heads of queries outnumber those of keys by a whole factor; neighbours
+/// share.
 #[derive(Clone, Copy, Debug)]
-pub enum Seen<'a> {
-    /// All.
-    All,
-    /// Those up to its own place; the last query stands at the last key.
-    Causal,
-    /// Those where a byte is not 0.
-    Bytes {
-        /// From the first byte to the last.
-        data: &'a [u8],
-        /// How far apart neighbours of B, H, L and S lie.
-        strides: [usize; 4],
-    },
+pub struct Attention<'a> {
+    /// `[heads, queries, head_dim]`.
+    pub q: Floats<'a>,
+    /// `[kv_heads, key_room, head_dim]`, of which `keys` rows a head count.
+    pub k: Floats<'a>,
+    /// `[kv_heads, key_room, value_dim]`.
+    pub v: Floats<'a>,
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Queries: the last of them stands at the last key.
+    pub queries: usize,
+    /// Keys that there are.
+    pub keys: usize,
+    /// Keys that there is room for, a head.
+    pub key_room: usize,
+    /// Numbers of a query and a key.
+    pub head_dim: usize,
+    /// Numbers of a value.
+    pub value_dim: usize,
+    /// What products of queries and keys are multiplied with.
+    pub scale: f32,
+    /// Whether a query sees no key after its own.
+    pub causal: bool,
+    /// How many keys a query sees at most, its own the last of them.
+    pub window: Option<usize>,
+    /// `[queries, keys]`: 0 where a query does not see a key; beside the two above.
+    pub mask: Option<&'a [u8]>,
+    /// `[heads]`: a score that takes part in the softmax and has no value.
+    pub sinks: Option<Floats<'a>>,
 }
 
-/// `softmax(scale · queries · keysᵀ) · values`, to `out [B, L, H, V]`, for queries `[B, H, L, D]`, keys
-/// `[B, K, S, D]` and values `[B, K, S, V]`, where H is a multiple of K. `sinks [H]` are scores without
-/// values.
-///
-/// # Panics
-/// If shapes or lengths disagree.
-pub fn attention(
-    (queries, keys, values): (Heads, Heads, Heads),
-    scale: f32,
-    seen: Seen,
-    sinks: Option<&[f32]>,
-    out: &mut [f32],
-) {
-    let ([b, h, l, d], [_, n_kv_heads, s, _]) = (queries.shape, keys.shape);
-    let width = values.shape[3];
-    assert_eq!(keys.shape, [b, n_kv_heads, s, d], "attention: keys");
-    assert_eq!(values.shape, [b, n_kv_heads, s, width], "attention: values");
-    assert!(
-        n_kv_heads > 0 && h.is_multiple_of(n_kv_heads),
-        "attention: heads"
-    );
-    assert!(
-        sinks.is_none_or(|sinks| sinks.len() == h),
-        "attention: sinks"
-    );
-    assert_eq!(out.len(), b * l * h * width, "attention: out");
-    if matches!(seen, Seen::Causal) {
-        assert!(s >= l, "attention: fewer keys than queries");
+impl Attention<'_> {
+    /// Rows of queries that share a head of keys.
+    fn rows(&self) -> usize {
+        self.queries * (self.heads / self.kv_heads)
     }
-    if out.is_empty() {
-        return;
+
+    /// Slices of all heads: what threads share.
+    pub(crate) fn units(&self) -> usize {
+        self.kv_heads * self.rows().div_ceil(SLICE)
     }
-    let group = h / n_kv_heads;
-    let many = group * l >= TALL;
-    let mut turned = TURNED.take();
-    let blocks = s.div_ceil(LANES);
-    if many {
-        turned.resize(b * n_kv_heads * blocks * d * LANES, 0.0);
-        let spread = Spread::new(&mut turned, d * LANES);
-        spread.rows(d * LANES, |at, turned| {
-            let (of, block) = (at / blocks, at % blocks);
-            let (b, k) = (of / n_kv_heads, of % n_kv_heads);
-            turned.fill(0.0);
-            for lane in 0..LANES.min(s - block * LANES) {
-                let key = keys.at(b, k, block * LANES + lane);
-                for (place, x) in turned.iter_mut().skip(lane).step_by(LANES).zip(key) {
-                    *place = *x;
-                }
-            }
-        });
-    }
-    // A tile's queries are neighbours in position, then in the heads of a group.
-    let tiles = (group * l).div_ceil(TALL);
-    let place = Place {
-        data: out.as_mut_ptr(),
-    };
-    let work = TALL * s * (d + width) / 4;
-    let task = |tile: usize| {
-        let place = &place;
-        let (of, tile) = (tile / tiles, tile % tiles);
-        let (b, k) = (of / n_kv_heads, of % n_kv_heads);
-        let mut job = Job::new(tile * TALL, group * l);
-        for (slot, i) in (job.from..job.to).enumerate() {
-            let (at, head) = (i / group, k * group + i % group);
-            job.limits[slot] = match seen {
-                Seen::Causal => s - l + at + 1,
-                _ => s,
-            };
-            job.sinks[slot] = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]);
-            job.queries[slot] = queries.at(b, head, at);
-            job.places[slot] = Some((at, head));
-        }
-        let most = job.limits.iter().copied().max().unwrap_or(0);
-        let padded = most.next_multiple_of(LANES);
-        let mut scores = SCORES.take();
-        scores.resize(TALL * padded + TALL * d + TALL * width, 0.0);
-        let (scored, rest) = scores.split_at_mut(TALL * padded);
-        let (scaled, sums) = rest.split_at_mut(TALL * d);
-        for (to, query) in scaled.chunks_exact_mut(d.max(1)).zip(job.queries) {
-            to.fill(0.0);
-            for (to, x) in to.iter_mut().zip(query) {
-                *to = x * scale;
-            }
-        }
-        if many {
-            let first = of * blocks * d * LANES;
-            let turned = &turned[first..][..padded * d];
-            score_turned(scaled, turned, d, padded, scored);
-        } else {
-            let n = job.to - job.from;
-            score_plain(&scaled[..n * d], (&keys, b, k), most, padded, scored);
-        }
-        for (slot, row) in scored.chunks_exact_mut(padded.max(1)).enumerate() {
-            let Some((at, head)) = job.places[slot] else {
-                row.fill(0.0);
-                continue;
-            };
-            if let Seen::Bytes { data, strides } = seen {
-                let [of_b, of_h, of_l, of_s] = strides;
-                let from = b * of_b + head * of_h + at * of_l;
-                for (key, score) in row[..s].iter_mut().enumerate() {
-                    if data[from + key * of_s] == 0 {
-                        *score = f32::NEG_INFINITY;
-                    }
-                }
-            }
-            soften(row, job.limits[slot], job.sinks[slot]);
-        }
-        let weigh = match job.to - job.from {
-            ..=2 => weigh_two,
-            3..=4 => weigh_four,
-            _ => weigh_all,
+
+    /// The keys that query `i` may see by its place.
+    fn seen(&self, i: usize) -> Range<usize> {
+        let end = match self.causal {
+            true => (self.keys + i + 1).saturating_sub(self.queries),
+            false => self.keys,
         };
-        weigh(scored, padded, (&values, b, k), most, sums);
-        for (sums, found) in sums.chunks_exact(width).zip(job.places) {
-            let Some((at, head)) = found else { continue };
-            let row = (b * l + at) * h + head;
-            // SAFETY: `out` has `b · l · h` rows, and each is of one query alone.
-            let to = unsafe { std::slice::from_raw_parts_mut(place.data.add(row * width), width) };
-            to.copy_from_slice(sums);
+        let own = (self.keys + i + 1).saturating_sub(self.queries);
+        let start = self.window.map_or(0, |window| own.saturating_sub(window));
+        start.min(end)..end
+    }
+
+    /// Whether lengths agree.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub(crate) fn check(&self, out: usize) {
+        let Attention {
+            heads, kv_heads, ..
+        } = *self;
+        assert!(
+            kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "attention: heads"
+        );
+        assert!(self.keys <= self.key_room, "attention: more keys than room");
+        let rows = heads * self.queries;
+        // Behind the last head's last key there need be nothing.
+        let most = kv_heads * self.key_room;
+        let least = most - (self.key_room - self.keys);
+        let one = |n: usize| n..=n;
+        for (what, found, wanted) in [
+            ("q", self.q.len(), one(rows * self.head_dim)),
+            (
+                "k",
+                self.k.len(),
+                least * self.head_dim..=most * self.head_dim,
+            ),
+            (
+                "v",
+                self.v.len(),
+                least * self.value_dim..=most * self.value_dim,
+            ),
+            ("out", out, one(rows * self.value_dim)),
+        ] {
+            assert!(
+                wanted.contains(&found),
+                "attention: {found} numbers of {what}, expected {wanted:?}"
+            );
         }
-        SCORES.set(scores);
-    };
-    let all = b * n_kv_heads * tiles;
-    crate::versions::share(all, work, &task);
-    TURNED.set(turned);
+        if let Some(mask) = self.mask {
+            assert_eq!(mask.len(), self.queries * self.keys, "attention: the mask");
+        }
+        if let Some(sinks) = self.sinks {
+            assert_eq!(sinks.len(), heads, "attention: sinks");
+        }
+    }
 }
+
+/// An attention and where its result goes.
+pub(crate) struct Job<'a> {
+    pub(crate) attention: Attention<'a>,
+    pub(crate) out: Out,
+}
+
+// SAFETY: threads write disjoint rows of `out`, see `units`.
+unsafe impl Sync for Job<'_> {}
 
 thread_local! {
-    /// Room for turned keys, of the calling thread.
-    static TURNED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    /// Room for a tile's scores, scaled queries, and sums.
-    static SCORES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static ROOM: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Where the result lies; its rows are written by one thread each.
-struct Place {
-    data: *mut f32,
+/// Where a slice's parts are.
+#[derive(Clone, Copy)]
+struct Desk {
+    /// Tiles of queries, `[head_dim][M]` each.
+    q: *mut f32,
+    /// A block of keys: panels of `N` keys.
+    keys: *mut f32,
+    /// A block of values, `[BLOCK][width]`.
+    values: *mut f32,
+    /// `[SLICE][width]`.
+    sums: *mut f32,
+    /// Floats of a panel of keys.
+    panel: usize,
+    /// Numbers of a value, in whole vectors.
+    width: usize,
 }
 
-// SAFETY: each row is written once, by the thread that has its query.
-unsafe impl Sync for Place {}
-
-/// Queries of a tile.
-struct Job<'a> {
-    from: usize,
-    to: usize,
-    queries: [&'a [f32]; TALL],
-    /// Keys that each sees at most.
-    limits: [usize; TALL],
-    sinks: [f32; TALL],
-    /// Position and head.
-    places: [Option<(usize, usize)>; TALL],
+/// What a row has come to so far: its largest score and the sum of its weights.
+#[derive(Clone, Copy)]
+struct State {
+    largest: f32,
+    weight: f32,
 }
 
-impl Job<'_> {
-    fn new(from: usize, all: usize) -> Self {
-        Self {
-            from,
-            to: (from + TALL).min(all),
-            queries: [&[]; TALL],
-            limits: [0; TALL],
-            sinks: [f32::NEG_INFINITY; TALL],
-            places: [None; TALL],
-        }
-    }
-}
-
-versions! {
-    /// Scores of [`TALL`] queries `[TALL, D]` with turned keys `[S / LANES, D, LANES]`.
-    fn score_turned(queries: &[f32], turned: &[f32], d: usize, padded: usize, scores: &mut [f32]) {
-        for (block, keys) in turned.chunks_exact(d * LANES).enumerate() {
-            let (keys, _) = keys.as_chunks::<LANES>();
-            let mut sums = [[0.0f32; LANES]; TALL];
-            for (i, key) in keys.iter().enumerate() {
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = queries[t * d + i];
-                    for (sum, key) in sums.iter_mut().zip(key) {
-                        *sum = fma(x, *key, *sum);
-                    }
-                }
-            }
-            for (t, sums) in sums.iter().enumerate() {
-                scores[t * padded + block * LANES..][..LANES].copy_from_slice(sums);
-            }
-        }
-    }
-
-    /// Scores of few queries with the first `n` keys as they lie.
-    fn score_plain(
-        queries: &[f32],
-        keys: (&Heads, usize, usize),
-        n: usize,
-        padded: usize,
-        scores: &mut [f32],
-    ) {
-        let (keys, b, k) = keys;
-        let d = keys.shape[3];
-        for at in 0..n {
-            let (key, key_rest) = keys.at(b, k, at).as_chunks::<LANES>();
-            for (t, query) in queries.chunks_exact(d.max(1)).enumerate() {
-                let (query, query_rest) = query.as_chunks::<LANES>();
-                let mut lanes = [0.0; LANES];
-                for (q, k) in query.iter().zip(key) {
-                    for (lane, (q, k)) in lanes.iter_mut().zip(q.iter().zip(k)) {
-                        *lane = fma(*q, *k, *lane);
-                    }
-                }
-                for (lane, (q, k)) in lanes.iter_mut().zip(query_rest.iter().zip(key_rest)) {
-                    *lane = fma(*q, *k, *lane);
-                }
-                scores[t * padded + at] = total(lanes);
-            }
-        }
-    }
-
-    /// Scores of the first `limit` keys as weights that sum to 1 with the sink's, the rest as 0.
-    fn soften(row: &mut [f32], limit: usize, sink: f32) {
-        let (row, rest) = row.split_at_mut(limit);
-        rest.fill(0.0);
-        let most = row.iter().fold(sink, |most, x| most.max(*x));
-        if most == f32::NEG_INFINITY {
-            row.fill(0.0);
-            return;
-        }
-        let mut lanes = [0.0; LANES];
-        let (whole, rest) = row.as_chunks_mut::<LANES>();
-        for xs in whole {
-            for (lane, x) in lanes.iter_mut().zip(xs) {
-                *x = exp(*x - most);
-                *lane += *x;
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
-            *x = exp(*x - most);
-            *lane += *x;
-        }
-        let scale = 1.0 / (total(lanes) + (sink - most).exp());
-        for x in row {
-            *x *= scale;
-        }
-    }
-
-    fn weigh_two(weights: &[f32], padded: usize, values: (&Heads, usize, usize), n: usize, sums: &mut [f32]) {
-        weigh_tile::<2>(weights, padded, values, n, sums);
-    }
-
-    fn weigh_four(weights: &[f32], padded: usize, values: (&Heads, usize, usize), n: usize, sums: &mut [f32]) {
-        weigh_tile::<4>(weights, padded, values, n, sums);
-    }
-
-    fn weigh_all(weights: &[f32], padded: usize, values: (&Heads, usize, usize), n: usize, sums: &mut [f32]) {
-        weigh_tile::<TALL>(weights, padded, values, n, sums);
-    }
-}
-
-/// Sums `[T, V]` of the first `n` values by weights `[T, padded]`.
+/// Computes slices `units`.
+///
+/// # Safety
+/// The processor has what `S` needs; lengths are checked; no one else works on these slices.
 #[inline(always)]
-fn weigh_tile<const T: usize>(
-    weights: &[f32],
-    padded: usize,
-    (values, b, k): (&Heads, usize, usize),
-    n: usize,
-    sums: &mut [f32],
-) {
-    let width = values.shape[3];
-    let whole = width / LANES * LANES;
-    for from in (0..whole).step_by(LANES) {
-        let mut lanes = [[0.0f32; LANES]; T];
-        for at in 0..n {
-            let value: &[f32] = &values.at(b, k, at)[from..][..LANES];
-            for (t, lanes) in lanes.iter_mut().enumerate() {
-                let weight = weights[t * padded + at];
-                for (lane, value) in lanes.iter_mut().zip(value) {
-                    *lane = fma(weight, *value, *lane);
+pub(crate) unsafe fn units<S: Lanes>(job: &Job, units: Range<usize>) {
+    let a = &job.attention;
+    let width = a.value_dim.next_multiple_of(S::N);
+    // A column more, for the pairs of 16-bit floats.
+    let panel = (a.head_dim + 1) * S::N;
+    let sizes = [
+        SLICE * a.head_dim,
+        BLOCK.div_ceil(S::N) * panel,
+        BLOCK * width,
+        SLICE * width,
+    ]
+    .map(|floats| floats.div_ceil(16));
+    let mut room = ROOM.take();
+    let lines = sizes.iter().sum();
+    if room.len() < lines {
+        room.resize(lines, Line { _floats: [0.0; 16] });
+    }
+    let base = room.as_mut_ptr().cast::<f32>();
+    let at = |parts: usize| base.wrapping_add(16 * sizes[..parts].iter().sum::<usize>());
+    let desk = Desk {
+        q: at(0),
+        keys: at(1),
+        values: at(2),
+        sums: at(3),
+        panel,
+        width,
+    };
+    let slices = a.rows().div_ceil(SLICE);
+    for unit in units {
+        let from = unit % slices * SLICE;
+        // SAFETY: passed on; the desk has the room.
+        unsafe { slice::<S>(job, unit / slices, from..a.rows().min(from + SLICE), &desk) };
+    }
+    ROOM.set(room);
+}
+
+/// # Safety
+/// As [`units`].
+#[inline(always)]
+unsafe fn slice<S: Lanes>(job: &Job, kv_head: usize, rows: Range<usize>, desk: &Desk) {
+    let a = &job.attention;
+    let (d, shared) = (a.head_dim, a.heads / a.kv_heads);
+    // Row `r` is query `r / shared` of head `r % shared` among those that share.
+    let head = |row: usize| kv_head * shared + row % shared;
+    let at = |row: usize| head(row) * a.queries + row / shared;
+    let mut states = [State {
+        largest: f32::NEG_INFINITY,
+        weight: 0.0,
+    }; SLICE];
+    for (state, row) in states.iter_mut().zip(rows.clone()) {
+        if let Some(sinks) = &a.sinks {
+            *state = State {
+                largest: sinks.get(head(row)),
+                weight: 1.0,
+            };
+        }
+    }
+    let count = rows.len();
+    // SAFETY: the desk has room for a slice; rows are below `rows()`.
+    unsafe {
+        desk.sums.write_bytes(0, count * desk.width);
+        for (first, height) in tiles(S::TILE, 0, count) {
+            for r in 0..height {
+                let from = at(rows.start + first + r) * d;
+                let to = desk.q.add(first * d + r);
+                for c in 0..d {
+                    *to.add(c * height) = a.q.get(from + c) * a.scale;
                 }
             }
         }
-        for (t, lanes) in lanes.iter().enumerate() {
-            sums[t * width + from..][..LANES].copy_from_slice(lanes);
+    }
+    let start = a.seen(rows.start / shared).start / BLOCK * BLOCK;
+    let end = a.seen((rows.end - 1) / shared).end;
+    for key in (start..end).step_by(BLOCK) {
+        let keys = BLOCK.min(a.keys - key);
+        // SAFETY: keys below `keys`; the desk has room for a block and a slice.
+        unsafe {
+            block::<S>(a, kv_head, key, keys, desk);
+            for (first, height) in tiles(S::TILE, 0, count) {
+                let row = rows.start + first;
+                let states = &mut states[first..][..height];
+                by_height!(S, height, M => weigh::<S, M>(a, row, first, key, keys, states, desk));
+            }
         }
     }
-    for i in whole..width {
-        for t in 0..T {
-            let mut sum = 0.0;
-            for at in 0..n {
-                sum = fma(weights[t * padded + at], values.at(b, k, at)[i], sum);
+    for (i, row) in rows.enumerate() {
+        // A row that sees nothing comes to 0.
+        let weight = states[i].weight;
+        let inverse = if weight == 0.0 { 0.0 } else { 1.0 / weight };
+        let to = at(row) * a.value_dim;
+        for c in 0..a.value_dim {
+            // SAFETY: below the desk's and the output's lengths; the row is this thread's.
+            unsafe {
+                let value = *desk.sums.add(i * desk.width + c) * inverse;
+                match job.out {
+                    Out::F32(out) => *out.add(to + c) = value,
+                    Out::F16(out) => *out.add(to + c) = to_f16(value),
+                    Out::BF16(out) => *out.add(to + c) = to_bf16(value),
+                }
             }
-            sums[t * width + i] = sum;
+        }
+    }
+}
+
+/// Makes `keys` keys and values from `key` on ready.
+///
+/// # Safety
+/// As [`units`].
+#[inline(always)]
+unsafe fn block<S: Lanes>(a: &Attention, kv_head: usize, key: usize, keys: usize, desk: &Desk) {
+    let first = kv_head * a.key_room;
+    // SAFETY: the keys are there, and the desk has room for a block.
+    unsafe {
+        for (i, from) in (0..keys).step_by(S::N).enumerate() {
+            // Keys after the last are the last once more: their scores are not used.
+            let last = first + a.keys;
+            let rows = a.k.rows(a.head_dim, first + key + from, last);
+            let ahead = a.k.bytes(a.head_dim) * S::N;
+            let panel = desk.keys.add(i * desk.panel);
+            panel::floats::<S>(&a.k, &rows, 0, a.head_dim, ahead, panel);
+        }
+        for i in 0..keys {
+            let to = desk.values.add(i * desk.width);
+            let room = std::slice::from_raw_parts_mut(to, desk.width);
+            let (values, rest) = room.split_at_mut(a.value_dim);
+            a.v.read((first + key + i) * a.value_dim, values);
+            rest.fill(0.0);
+        }
+    }
+}
+
+/// A tile of queries and a block of keys: scores, weights, and what the values come to.
+///
+/// # Safety
+/// As [`units`]; `first` is a tile of the slice, `row` its first row.
+#[inline(always)]
+unsafe fn weigh<S: Lanes, const M: usize>(
+    a: &Attention,
+    row: usize,
+    first: usize,
+    key: usize,
+    keys: usize,
+    states: &mut [State],
+    desk: &Desk,
+) {
+    let shared = a.heads / a.kv_heads;
+    let mut weights = [[f32::NEG_INFINITY; BLOCK]; TALLEST];
+    let mut fade = [1f32; M];
+    // SAFETY: the desk holds the tile and the block.
+    unsafe {
+        let q = desk.q.add(first * a.head_dim);
+        for (i, from) in (0..keys).step_by(S::N).enumerate() {
+            let mut scores = [0f32; TALLEST * MOST];
+            let panel = desk.keys.add(i * desk.panel);
+            tile::dense::<S, M>(panel, a.head_dim, q, scores.as_mut_ptr());
+            for (r, weights) in weights[..M].iter_mut().enumerate() {
+                let lanes = S::N.min(keys - from);
+                weights[from..from + lanes].copy_from_slice(&scores[r * S::N..][..lanes]);
+            }
+        }
+        for (r, (weights, state)) in weights[..M].iter_mut().zip(states).enumerate() {
+            let i = (row + r) / shared;
+            let seen = a.seen(i);
+            if seen.start > key || seen.end < key + keys {
+                for (c, weight) in weights[..keys].iter_mut().enumerate() {
+                    if !seen.contains(&(key + c)) {
+                        *weight = f32::NEG_INFINITY;
+                    }
+                }
+            }
+            if let Some(mask) = a.mask {
+                let mask = &mask[i * a.keys + key..][..keys];
+                for (weight, mask) in weights.iter_mut().zip(mask) {
+                    if *mask == 0 {
+                        *weight = f32::NEG_INFINITY;
+                    }
+                }
+            }
+            let most = weights.iter().fold(state.largest, |most, w| most.max(*w));
+            // Nothing seen so far: any finite number keeps the weights at 0.
+            let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
+            fade[r] = exp(state.largest - base);
+            weights.iter_mut().for_each(|w| *w = exp(*w - base));
+            state.weight = state.weight * fade[r] + sum(weights);
+            state.largest = most;
+        }
+        for c in (0..desk.width).step_by(S::N) {
+            let to = desk.sums.add(first * desk.width + c);
+            let mut sums: [S::F; M] =
+                std::array::from_fn(|r| S::mul(S::load(to.add(r * desk.width)), S::splat(fade[r])));
+            for (key, value) in (0..keys).map(|key| (key, desk.values.add(key * desk.width + c))) {
+                let value = S::load(value);
+                for (sum, weights) in sums.iter_mut().zip(&weights) {
+                    *sum = S::fma(value, S::splat(weights[key]), *sum);
+                }
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                S::store(to.add(r * desk.width), *sum);
+            }
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use crate::lanes::TALLEST;
 use crate::panel::column;
-use crate::types::{Floats, Precision, from_bf16, from_f16};
+use crate::simple::sum;
+use crate::types::{Floats, Precision};
 
 /// The most weights in a group, and columns converted at a time.
 const PIECE: usize = 128;
 
 /// Heights of tiles, the tallest first.
-const HEIGHTS: [usize; 7] = [TALLEST, 8, 6, 4, 3, 2, 1];
+const HEIGHTS: [usize; 4] = [TALLEST, 4, 2, 1];
 
 /// How `x` is to lie.
 #[derive(Clone, Copy)]
@@ -56,16 +57,21 @@ impl Layout {
         };
         [values, self.m * self.groups()]
     }
+}
 
-    /// The tiles of rows `from` to `to`, each its first row and height. `from` starts a tile.
-    pub(crate) fn tiles(self, from: usize, to: usize) -> impl Iterator<Item = (usize, usize)> {
-        let mut next = from;
-        std::iter::from_fn(move || {
-            let height = height(self.tile, to - next)?;
-            next += height;
-            Some((next - height, height))
-        })
-    }
+/// The tiles of rows `from` to `to`, each its first row and height, none above `tallest`. What is cut
+/// at a multiple of `tallest` is cut there by whole rows too.
+pub(crate) fn tiles(
+    tallest: usize,
+    from: usize,
+    to: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let mut next = from;
+    std::iter::from_fn(move || {
+        let height = height(tallest, to - next)?;
+        next += height;
+        Some((next - height, height))
+    })
 }
 
 fn height(tallest: usize, left: usize) -> Option<usize> {
@@ -91,7 +97,7 @@ pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usiz
         for start in (0..k).step_by(piece) {
             let width = piece.min(k - start);
             let floats = &mut floats[..width];
-            read(x, (first + r) * k + start, floats);
+            x.read((first + r) * k + start, floats);
             let group = first * groups + start / piece * height + r;
             // SAFETY: all indices are below the sizes: columns below `k`, groups below `groups`.
             unsafe {
@@ -135,40 +141,6 @@ fn place<T: Copy>(values: &[T], per_byte: usize, mut put: impl FnMut(usize, T)) 
     }
 }
 
-#[inline(always)]
-fn read(x: Floats, from: usize, to: &mut [f32]) {
-    match x {
-        Floats::F32(x) => to.copy_from_slice(&x[from..from + to.len()]),
-        Floats::F16(x) => {
-            for (to, bits) in to.iter_mut().zip(&x[from..]) {
-                *to = from_f16(*bits);
-            }
-        }
-        Floats::BF16(x) => {
-            for (to, bits) in to.iter_mut().zip(&x[from..]) {
-                *to = from_bf16(*bits);
-            }
-        }
-    }
-}
-
-/// The sum, in an order that vectors can follow.
-#[inline(always)]
-fn sum(values: &[f32]) -> f32 {
-    let mut parts = [0f32; 16];
-    for eight in values.chunks(16) {
-        for (part, value) in parts.iter_mut().zip(eight) {
-            *part += value;
-        }
-    }
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            parts[i] += parts[i + width];
-        }
-    }
-    parts[0]
-}
-
 /// Rounds to `codes` of `[-127, 127]`: what one is worth, and what they come to in total. Numbers
 /// that are not finite make both not a number.
 #[inline(always)]
@@ -206,18 +178,10 @@ mod tests {
 
     #[test]
     fn tiles_cover_all_rows() {
-        for tallest in [4, 8, 12] {
+        for tallest in [4, 12] {
             for m in 0..60 {
-                let layout = Layout {
-                    m,
-                    k: 32,
-                    tile: tallest,
-                    group: 32,
-                    per_byte: 1,
-                    precision: Precision::Exact,
-                };
                 let mut next = 0;
-                for (first, height) in layout.tiles(0, m) {
+                for (first, height) in tiles(tallest, 0, m) {
                     assert_eq!(first, next);
                     assert!(height <= tallest);
                     next += height;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use crate::attention::{self, Job};
 use crate::lanes::{Lanes, Portable};
 use crate::product::{self, Product};
+use crate::simple::{self, Gate, Norm};
 
 /// A set of instructions that there are kernels for. All give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +124,12 @@ pub(crate) struct Kernels {
     pub(crate) ready: unsafe fn(&Product, Range<usize>),
     /// [`product::blocks`].
     pub(crate) blocks: unsafe fn(&Product, Range<usize>),
+    /// [`attention::units`].
+    pub(crate) attend: unsafe fn(&Job, Range<usize>),
+    /// [`simple::norm`].
+    pub(crate) norm: unsafe fn(&Norm, Range<usize>),
+    /// [`simple::gate`].
+    pub(crate) gate: unsafe fn(&Gate, Range<usize>),
 }
 
 macro_rules! kernels {
@@ -134,6 +142,9 @@ macro_rules! kernels {
                 tile: <$lanes>::TILE,
                 ready,
                 blocks,
+                attend,
+                norm,
+                gate,
             };
 
             $(#[target_feature(enable = $features)])?
@@ -146,6 +157,24 @@ macro_rules! kernels {
             unsafe fn blocks(product: &Product, blocks: Range<usize>) {
                 // SAFETY: passed on; this function is compiled for what the lanes need.
                 unsafe { product::blocks::<$lanes>(product, blocks) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn attend(job: &Job, units: Range<usize>) {
+                // SAFETY: passed on; this function is compiled for what the lanes need.
+                unsafe { attention::units::<$lanes>(job, units) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn norm(job: &Norm, rows: Range<usize>) {
+                // SAFETY: passed on.
+                unsafe { simple::norm(job, rows) }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gate(job: &Gate, pieces: Range<usize>) {
+                // SAFETY: passed on.
+                unsafe { simple::gate(job, pieces) }
             }
         }
     };

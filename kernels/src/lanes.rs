@@ -21,6 +21,8 @@ pub(crate) trait Lanes: Copy {
     const N: usize;
     /// Rows of `x` that fill the registers.
     const TILE: usize;
+    /// Whether products with bytes above 127 are made another way than those with smaller ones.
+    const SPLITS: bool;
     /// `N` floats.
     type F: Copy;
     /// `N` integers of 32 bits, or `4 N` bytes.
@@ -44,7 +46,7 @@ pub(crate) trait Lanes: Copy {
     /// Signed integers as floats.
     unsafe fn to_float(value: Self::I) -> Self::F;
     /// To each lane of `sum` the products of its four unsigned bytes of `w` with the four signed
-    /// bytes of `x`. `WIDE` where bytes of `w` may be above 127.
+    /// bytes of `x`. `WIDE` where bytes of `w` may be above 127, if the lanes ask.
     unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: i32) -> Self::I;
 
     /// The lanes' bits as floats.
@@ -58,12 +60,12 @@ pub(crate) trait Lanes: Copy {
     /// Bytes from `at + bytes` on are not read and count as 0; `bytes` is even.
     unsafe fn square(rows: &Rows, at: usize, bytes: usize) -> Self::Square;
 
-    /// Eight codes of `BITS` bits, lowest first, each in a byte of its own.
+    /// Eight codes of `bits` bits, lowest first, each in a byte of its own.
     #[inline(always)]
-    unsafe fn spread<const BITS: u32>(stream: u64) -> u64 {
+    unsafe fn spread(stream: u64, bits: usize) -> u64 {
         let mut bytes = 0;
         for i in 0..8 {
-            bytes |= (stream >> (i * BITS) & ((1 << BITS) - 1)) << (8 * i);
+            bytes |= (stream >> (i * bits) & ((1 << bits) - 1)) << (8 * i);
         }
         bytes
     }
@@ -110,6 +112,7 @@ const P: usize = 4;
 impl Lanes for Portable {
     const N: usize = P;
     const TILE: usize = 4;
+    const SPLITS: bool = false;
     type F = [f32; P];
     type I = [u32; P];
     type Square = [[u32; P]; P];

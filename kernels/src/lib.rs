@@ -16,10 +16,10 @@ mod neon;
 mod panel;
 mod pool;
 mod product;
-mod rows;
+mod rope;
+mod simple;
 mod tile;
 mod types;
-mod versions;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -28,10 +28,11 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use input::{Input, Layout};
 use product::{Product, Weights};
+use simple::{Gate, Norm};
 
-pub use attention::{Seen, attention};
+pub use attention::Attention;
 pub use isa::Isa;
-pub use rows::{Heads, Turn, rms_norm, rope, silu_gate};
+pub use rope::{Heads, Turn, rope};
 pub use types::{Floats, FloatsMut, Mismatch, Packed, Precision, Scales};
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -132,6 +133,21 @@ const WORTH: usize = 1 << 17;
 /// Parts of a job for each thread: enough to even out, few enough to be read straight on.
 const PARTS: usize = 8;
 
+/// Calls `run` for parts of `count` things, on several threads if `work` is worth it.
+fn share(count: usize, work: usize, run: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
+    let threads = match work / WORTH {
+        0 | 1 => 1,
+        _ => threads(),
+    };
+    let parts = match threads {
+        1 => count.min(1),
+        _ => (work / WORTH).min(PARTS * threads).min(count),
+    };
+    pool::run(threads, parts, &|part| {
+        run(part * count / parts..(part + 1) * count / parts);
+    });
+}
+
 /// Runs a product on the threads. Lengths are checked.
 fn compute(x: Floats, mut layout: Layout, weights: Weights, n: usize, out: FloatsMut) {
     let kernels = Isa::current().kernels();
@@ -158,25 +174,85 @@ fn compute(x: Floats, mut layout: Layout, weights: Weights, n: usize, out: Float
         n,
         out: out.into(),
     };
-    let share = |count: usize, work: usize, run: &(dyn Fn(std::ops::Range<usize>) + Sync)| {
-        let threads = threads();
-        let parts = (work / WORTH).clamp(1, PARTS * threads).min(count);
-        let parts = if threads == 1 { 1 } else { parts };
-        pool::run(threads, parts, &|part| {
-            run(part * count / parts..(part + 1) * count / parts);
-        });
-    };
     // SAFETY: `Isa::current` is here; lengths are checked; parts are disjoint, and `x` is ready
     // before blocks begin.
     share(m.div_ceil(layout.tile), m * k, &|tiles| unsafe {
         (kernels.ready)(&product, tiles);
     });
-    // SAFETY: as above.
     let work = m.saturating_mul(n).saturating_mul(k);
+    // SAFETY: as above.
     share(n.div_ceil(kernels.lanes), work, &|blocks| unsafe {
         (kernels.blocks)(&product, blocks);
     });
     ROOM.set(room);
+}
+
+/// Attention; `out` is `[heads, queries, value_dim]`. A query that sees no key gives zeros.
+///
+/// # Panics
+/// If a length disagrees, or heads do not share keys evenly.
+pub fn attention(attention: &Attention, out: FloatsMut) {
+    attention.check(out.len());
+    let job = attention::Job {
+        attention: *attention,
+        out: out.into(),
+    };
+    let products = attention.heads * attention.queries * attention.keys;
+    let work = products.saturating_mul(attention.head_dim + attention.value_dim);
+    let kernels = Isa::current().kernels();
+    // SAFETY: `Isa::current` is here; lengths are checked; parts are disjoint.
+    share(attention.units(), work, &|units| unsafe {
+        (kernels.attend)(&job, units);
+    });
+}
+
+/// Each row of `x [m, width]` over the root of its mean square and `eps`, times `weight [width]`.
+///
+/// # Panics
+/// If a length disagrees.
+pub fn rms_norm(x: Floats, width: usize, weight: Option<Floats>, eps: f32, out: FloatsMut) {
+    assert_eq!(x.len(), out.len(), "rms_norm: out's length");
+    if x.is_empty() {
+        return;
+    }
+    assert!(
+        width > 0 && x.len().is_multiple_of(width),
+        "rms_norm: x is not [m, width]"
+    );
+    if let Some(weight) = &weight {
+        assert_eq!(weight.len(), width, "rms_norm: the weight's length");
+    }
+    let (rows, work) = (x.len() / width, 4 * x.len());
+    let job = Norm {
+        x,
+        width,
+        weight,
+        eps,
+        out: out.into(),
+    };
+    let kernels = Isa::current().kernels();
+    // SAFETY: `Isa::current` is here; lengths are checked; parts are disjoint.
+    share(rows, work, &|rows| unsafe { (kernels.norm)(&job, rows) });
+}
+
+/// `out = silu(gate) * up`, number by number.
+///
+/// # Panics
+/// If a length disagrees.
+pub fn swiglu(gate: Floats, up: Floats, out: FloatsMut) {
+    assert_eq!(gate.len(), up.len(), "swiglu: up's length");
+    assert_eq!(gate.len(), out.len(), "swiglu: out's length");
+    let (pieces, work) = (gate.len().div_ceil(simple::GATE), 16 * gate.len());
+    let job = Gate {
+        gate,
+        up,
+        out: out.into(),
+    };
+    let kernels = Isa::current().kernels();
+    // SAFETY: `Isa::current` is here; lengths are checked; parts are disjoint.
+    share(pieces, work, &|pieces| unsafe {
+        (kernels.gate)(&job, pieces)
+    });
 }
 
 /// The rows `ids` of `w`, unpacked, one after the other: an embedding. `out` is `[ids, w.cols]`.

@@ -13,7 +13,8 @@ pub(crate) struct Neon;
 
 impl Lanes for Neon {
     const N: usize = 4;
-    const TILE: usize = 8;
+    const TILE: usize = 12;
+    const SPLITS: bool = true;
     type F = float32x4_t;
     type I = uint32x4_t;
     type Square = [uint32x4_t; 4];

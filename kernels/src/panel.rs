@@ -34,8 +34,7 @@ pub(crate) fn column(c: usize, quad: usize, i: usize) -> usize {
 
 /// Turns the codes of columns `start` to `start + cols` of a block into `panel`.
 ///
-/// `ahead` is how far away, in bytes, the same columns of the next block are; 0 where they should
-/// not be asked for.
+/// `ahead` is how far away, in bytes, the next block is, which is asked for.
 ///
 /// # Safety
 /// The processor has what `S` needs; `rows` are rows of `w`'s codes and `panel` has room for
@@ -53,12 +52,9 @@ pub(crate) unsafe fn codes<S: Lanes>(
     unsafe {
         match w.bits {
             2 => fields::<S, 2>(rows, start, cols, ahead, panel),
-            3 => spread::<S, 3>(rows, start, cols, panel),
             4 => fields::<S, 4>(rows, start, cols, ahead, panel),
-            5 => spread::<S, 5>(rows, start, cols, panel),
-            6 => spread::<S, 6>(rows, start, cols, panel),
-            7 => spread::<S, 7>(rows, start, cols, panel),
-            _ => fields::<S, 8>(rows, start, cols, ahead, panel),
+            8 => fields::<S, 8>(rows, start, cols, ahead, panel),
+            bits => spread::<S>(usize::from(bits), rows, start, cols, panel),
         }
     }
 }
@@ -77,48 +73,60 @@ unsafe fn fields<S: Lanes, const BITS: usize>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            if ahead > 0 {
-                for row in &rows.0[..S::N] {
-                    S::prefetch(row.wrapping_add(from + at + ahead));
+            fetch::<S>(rows, from + at, ahead);
+            let words = square.as_ref();
+            if left >= 4 * S::N {
+                for word in words {
+                    panel = take_apart::<S, BITS>(*word, panel);
                 }
-            }
-            let words = (left / 4).min(S::N);
-            for (j, word) in square.as_ref().iter().enumerate() {
-                if j >= words {
-                    break;
+            } else {
+                for word in &words[..left / 4] {
+                    panel = take_apart::<S, BITS>(*word, panel);
                 }
-                let step = 4 * S::N;
-                match BITS {
-                    2 => {
-                        S::store_bytes(panel, S::field::<0>(*word, 0x0303_0303));
-                        S::store_bytes(panel.add(step), S::field::<2>(*word, 0x0303_0303));
-                        S::store_bytes(panel.add(2 * step), S::field::<4>(*word, 0x0303_0303));
-                        S::store_bytes(panel.add(3 * step), S::field::<6>(*word, 0x0303_0303));
-                    }
-                    4 => {
-                        S::store_bytes(panel, S::field::<0>(*word, 0x0f0f_0f0f));
-                        S::store_bytes(panel.add(step), S::field::<4>(*word, 0x0f0f_0f0f));
-                    }
-                    _ => S::store_bytes(panel, *word),
-                }
-                panel = panel.add(step * (8 / BITS));
             }
         }
     }
 }
 
+/// The quads of a word of each row; where the next ones go.
+#[inline(always)]
+unsafe fn take_apart<S: Lanes, const BITS: usize>(word: S::I, panel: *mut u8) -> *mut u8 {
+    let step = 4 * S::N;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match BITS {
+            2 => {
+                S::store_bytes(panel, S::field::<0>(word, 0x0303_0303));
+                S::store_bytes(panel.add(step), S::field::<2>(word, 0x0303_0303));
+                S::store_bytes(panel.add(2 * step), S::field::<4>(word, 0x0303_0303));
+                S::store_bytes(panel.add(3 * step), S::field::<6>(word, 0x0303_0303));
+            }
+            4 => {
+                S::store_bytes(panel, S::field::<0>(word, 0x0f0f_0f0f));
+                S::store_bytes(panel.add(step), S::field::<4>(word, 0x0f0f_0f0f));
+            }
+            _ => S::store_bytes(panel, word),
+        }
+        panel.add(step * (8 / BITS))
+    }
+}
+
+/// Asks for the next block: as many lines as a square reads, but in the order of memory.
+#[inline(always)]
+unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize, ahead: usize) {
+    let next = rows.0[0].wrapping_add(ahead + at * S::N);
+    for line in 0..(4 * S::N * S::N / 64).max(1) {
+        // SAFETY: a prefetch may name any address.
+        unsafe { S::prefetch(next.wrapping_add(64 * line)) };
+    }
+}
+
 /// Codes that cross bytes: a byte for each first.
 #[inline(always)]
-unsafe fn spread<S: Lanes, const BITS: u32>(
-    rows: &Rows,
-    start: usize,
-    cols: usize,
-    panel: *mut u8,
-) {
+unsafe fn spread<S: Lanes>(bits: usize, rows: &Rows, start: usize, cols: usize, panel: *mut u8) {
     const WIDTH: usize = 64;
-    let bits = BITS as usize;
     let mut bytes = [[0u64; WIDTH / 8]; MOST];
-    // SAFETY: the caller's promise; 8 codes are `BITS` bytes, of which no more are read.
+    // SAFETY: the caller's promise; 8 codes are `bits` bytes, of which no more are read.
     unsafe {
         let mut panel = panel;
         for at in (0..cols).step_by(WIDTH) {
@@ -128,7 +136,7 @@ unsafe fn spread<S: Lanes, const BITS: u32>(
                 for eight in &mut to[..width / 8] {
                     let mut stream = [0u8; 8];
                     from.copy_to_nonoverlapping(stream.as_mut_ptr(), bits);
-                    *eight = S::spread::<BITS>(u64::from_le_bytes(stream));
+                    *eight = S::spread(u64::from_le_bytes(stream), bits);
                     from = from.add(bits);
                 }
             }
@@ -166,16 +174,9 @@ pub(crate) unsafe fn floats<S: Lanes>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            if ahead > 0 {
-                for row in &rows.0[..S::N] {
-                    S::prefetch(row.wrapping_add(from + at + ahead));
-                }
-            }
+            fetch::<S>(rows, from + at, ahead);
             let words = left.div_ceil(4).min(S::N);
-            for (j, word) in square.as_ref().iter().enumerate() {
-                if j >= words {
-                    break;
-                }
+            for word in &square.as_ref()[..words] {
                 let (low, high) = match like {
                     Floats::F32(_) => {
                         S::store(panel, S::as_f32(*word));

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::input::{Input, Layout};
+use crate::input::{Input, Layout, tiles};
 use crate::lanes::{Lanes, MOST, Rows};
 use crate::panel::{self, CODES, FLOATS, GROUPS};
 use crate::tile::{self, Groups};
@@ -14,9 +14,6 @@ use crate::types::{Floats, FloatsMut, Packed, Precision, to_bf16, to_f16};
 
 /// Rows of `x` whose sums are kept at a time: a multiple of every implementation's tile.
 const SLICE: usize = 240;
-
-/// Up to so many rows memory is what takes the time, and is asked for ahead.
-const FEW: usize = 8;
 
 /// Weights of a product.
 #[derive(Clone, Copy)]
@@ -78,7 +75,7 @@ const _: () = assert!(CODES <= 4 * FLOATS);
 pub(crate) unsafe fn ready(product: &Product, slices: Range<usize>) {
     let layout = &product.layout;
     let (from, to) = (slices.start * layout.tile, slices.end * layout.tile);
-    for (first, height) in layout.tiles(from, to.min(layout.m)) {
+    for (first, height) in tiles(layout.tile, from, to.min(layout.m)) {
         // SAFETY: passed on.
         unsafe { crate::input::tile(product.x, layout, first, height, &product.input) };
     }
@@ -111,27 +108,16 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
     }
 }
 
+/// Calls with the height as a constant; only heights that the lanes have are compiled.
 macro_rules! by_height {
-    ($height:expr, $M:ident => $call:expr) => {
+    ($lanes:ty, $height:expr, $M:ident => $call:expr) => {
         match $height {
-            12 => {
+            12 if <$lanes>::TILE >= 12 => {
                 const $M: usize = 12;
-                $call
-            }
-            8 => {
-                const $M: usize = 8;
-                $call
-            }
-            6 => {
-                const $M: usize = 6;
                 $call
             }
             4 => {
                 const $M: usize = 4;
-                $call
-            }
-            3 => {
-                const $M: usize = 3;
                 $call
             }
             2 => {
@@ -145,6 +131,8 @@ macro_rules! by_height {
         }
     };
 }
+
+pub(crate) use by_height;
 
 /// # Safety
 /// As [`blocks`].
@@ -160,7 +148,6 @@ unsafe fn packed<S: Lanes>(
     let (k, size, input) = (w.cols, w.group_size, product.input);
     let bits = usize::from(w.bits);
     let stride = k * bits / 8;
-    let ahead = if layout.m <= FEW { stride * S::N } else { 0 };
     let rows = Rows::new(w.codes.as_ptr().cast(), stride, first, w.rows);
     let scales = w.scales.rows(w.groups(), first, w.rows);
     let biases = w.biases.rows(w.groups(), first, w.rows);
@@ -177,13 +164,27 @@ unsafe fn packed<S: Lanes>(
                 count,
                 quads: size / 4,
             };
-            panel::codes::<S>(w, &rows, start, cols, ahead, panel);
+            panel::codes::<S>(w, &rows, start, cols, stride * S::N, panel);
             let to = (&raw mut (*desk).scales).cast();
-            panel::floats::<S>(&w.scales, &scales, group, count, 0, to);
+            panel::floats::<S>(
+                &w.scales,
+                &scales,
+                group,
+                count,
+                w.scales.bytes(w.groups()) * S::N,
+                to,
+            );
             let to = (&raw mut (*desk).biases).cast();
-            panel::floats::<S>(&w.biases, &biases, group, count, 0, to);
+            panel::floats::<S>(
+                &w.biases,
+                &biases,
+                group,
+                count,
+                w.biases.bytes(w.groups()) * S::N,
+                to,
+            );
             let sums = (&raw mut (*desk).sums).cast::<f32>();
-            for (row, height) in layout.tiles(slice.start, slice.end) {
+            for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
                 let at = row * w.groups() + group * height;
                 let totals = input.totals.add(at);
@@ -192,16 +193,16 @@ unsafe fn packed<S: Lanes>(
                 match (layout.precision, w.bits) {
                     (Precision::Exact, _) => {
                         let x = input.values.add(at);
-                        by_height!(height, M => tile::exact::<S, M>(panel, groups, x, totals, sums));
+                        by_height!(S, height, M => tile::exact::<S, M>(panel, groups, x, totals, sums));
                     }
-                    (Precision::Fast, 8) => {
+                    (Precision::Fast, 8) if S::SPLITS => {
                         let x = input.values.add(at / 4).cast();
-                        by_height!(height, M => tile::fast::<S, M, true>(
+                        by_height!(S, height, M => tile::fast::<S, M, true>(
                             panel, groups, x, at_steps, totals, sums));
                     }
                     (Precision::Fast, _) => {
                         let x = input.values.add(at / 4).cast();
-                        by_height!(height, M => tile::fast::<S, M, false>(
+                        by_height!(S, height, M => tile::fast::<S, M, false>(
                             panel, groups, x, at_steps, totals, sums));
                     }
                 }
@@ -223,23 +224,18 @@ unsafe fn dense<S: Lanes>(
     let layout = product.layout;
     let k = layout.k;
     let rows = w.rows(k, first, product.n);
-    let ahead = if layout.m <= FEW {
-        w.bytes(k) * S::N
-    } else {
-        0
-    };
     for start in (0..k).step_by(FLOATS) {
         let cols = FLOATS.min(k - start);
         // SAFETY: the desk's parts have room for `FLOATS` columns and one more, and for a slice of
         // `N` lanes; the input's offsets are those that `Input` names.
         unsafe {
             let panel = (&raw mut (*desk).panel).cast::<f32>();
-            panel::floats::<S>(w, &rows, start, cols, ahead, panel);
+            panel::floats::<S>(w, &rows, start, cols, w.bytes(k) * S::N, panel);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
-            for (row, height) in layout.tiles(slice.start, slice.end) {
+            for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
                 let x = product.input.values.add(row * k + start * height);
-                by_height!(height, M => tile::dense::<S, M>(panel, cols, x, sums));
+                by_height!(S, height, M => tile::dense::<S, M>(panel, cols, x, sums));
             }
         }
     }
@@ -257,6 +253,7 @@ unsafe fn write<S: Lanes>(product: &Product, first: usize, slice: Range<usize>, 
         unsafe {
             let from = sums.add(i * S::N);
             match product.out {
+                Out::F32(to) if lanes == S::N => S::store(to.add(at), S::load(from)),
                 Out::F32(to) => from.copy_to_nonoverlapping(to.add(at), lanes),
                 Out::F16(to) => {
                     (0..lanes).for_each(|j| *to.add(at + j) = to_f16(*from.add(j)));

@@ -45,6 +45,27 @@ impl Floats<'_> {
         self.len() == 0
     }
 
+    /// Those from `from` on, as many as fit.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    pub(crate) fn read(&self, from: usize, to: &mut [f32]) {
+        match self {
+            Floats::F32(x) => to.copy_from_slice(&x[from..from + to.len()]),
+            Floats::F16(x) => {
+                for (to, bits) in to.iter_mut().zip(&x[from..]) {
+                    *to = from_f16(*bits);
+                }
+            }
+            Floats::BF16(x) => {
+                for (to, bits) in to.iter_mut().zip(&x[from..]) {
+                    *to = from_bf16(*bits);
+                }
+            }
+        }
+    }
+
     /// The bytes that `n` of them take.
     pub(crate) fn bytes(&self, n: usize) -> usize {
         match self {
@@ -207,11 +228,13 @@ impl Packed<'_> {
 }
 
 /// The number that bits of a bfloat16 stand for.
+#[inline(always)]
 pub(crate) fn from_bf16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
 /// A number rounded to bfloat16.
+#[inline(always)]
 pub(crate) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     if value.is_nan() {
@@ -223,6 +246,7 @@ pub(crate) fn to_bf16(value: f32) -> u16 {
 }
 
 /// The number that bits of a half stand for.
+#[inline(always)]
 pub(crate) fn from_f16(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
     let magnitude = u32::from(bits & 0x7fff);
@@ -235,6 +259,7 @@ pub(crate) fn from_f16(bits: u16) -> f32 {
 }
 
 /// A number rounded to half.
+#[inline(always)]
 pub(crate) fn to_f16(value: f32) -> u16 {
     let sign = (value.to_bits() >> 16) as u16 & 0x8000;
     let magnitude = value.abs();

@@ -18,6 +18,7 @@ pub(crate) struct Avx2<const VNNI: bool>;
 impl Lanes for Avx512 {
     const N: usize = 16;
     const TILE: usize = 12;
+    const SPLITS: bool = false;
     type F = __m512;
     type I = __m512i;
     type Square = [__m512i; 16];
@@ -156,20 +157,21 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn spread<const BITS: u32>(stream: u64) -> u64 {
+    unsafe fn spread(stream: u64, bits: usize) -> u64 {
         // SAFETY: see above.
-        unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << BITS) - 1)) }
+        unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << bits) - 1)) }
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         // SAFETY: a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 }
 
 impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     const N: usize = 8;
     const TILE: usize = 4;
+    const SPLITS: bool = !VNNI;
     type F = __m256;
     type I = __m256i;
     type Square = [__m256i; 8];
@@ -322,13 +324,13 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn spread<const BITS: u32>(stream: u64) -> u64 {
+    unsafe fn spread(stream: u64, bits: usize) -> u64 {
         // SAFETY: see above.
-        unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << BITS) - 1)) }
+        unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << bits) - 1)) }
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         // SAFETY: a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 }

@@ -17,7 +17,7 @@ pub fn has_cpu_kernels() -> bool {
 }
 
 /// Whether the kernels read and write numbers of this type.
-fn is_known(dtype: Dtype) -> bool {
+pub(super) fn is_known(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16)
 }
 
@@ -155,7 +155,7 @@ fn paired(x: &Array, indices: &Array, n: i32) -> Result<(Array, Array, Vec<i32>)
 }
 
 /// An input's numbers.
-fn floats(view: &View) -> Seen<Floats<'_>> {
+pub(super) fn floats(view: &View) -> Seen<Floats<'_>> {
     Ok(match view.dtype() {
         Some(Dtype::Float32) => Floats::F32(view.slice()?),
         Some(Dtype::Float16) => Floats::F16(view.slice()?),
@@ -165,7 +165,7 @@ fn floats(view: &View) -> Seen<Floats<'_>> {
 }
 
 /// An output's numbers.
-fn floats_mut(view: &mut ViewMut) -> Seen<FloatsMut<'_>> {
+pub(super) fn floats_mut(view: &mut ViewMut) -> Seen<FloatsMut<'_>> {
     Ok(match view.dtype() {
         Some(Dtype::Float32) => FloatsMut::F32(view.slice()?),
         Some(Dtype::Float16) => FloatsMut::F16(view.slice()?),
@@ -175,7 +175,7 @@ fn floats_mut(view: &mut ViewMut) -> Seen<FloatsMut<'_>> {
 }
 
 /// Elements `from .. from + n`.
-fn part<'a>(all: &Floats<'a>, from: usize, n: usize) -> Seen<Floats<'a>> {
+pub(super) fn part<'a>(all: &Floats<'a>, from: usize, n: usize) -> Seen<Floats<'a>> {
     let range = from..from.saturating_add(n);
     let part = match all {
         Floats::F32(all) => all.get(range).map(Floats::F32),
@@ -185,7 +185,7 @@ fn part<'a>(all: &Floats<'a>, from: usize, n: usize) -> Seen<Floats<'a>> {
     part.ok_or_else(|| format!("{n} numbers from {from} on, of {}", all.len()))
 }
 
-fn part_mut<'a>(all: &'a mut FloatsMut, from: usize, n: usize) -> Seen<FloatsMut<'a>> {
+pub(super) fn part_mut<'a>(all: &'a mut FloatsMut, from: usize, n: usize) -> Seen<FloatsMut<'a>> {
     let (range, len) = (from..from.saturating_add(n), all.len());
     let part = match all {
         FloatsMut::F32(all) => all.get_mut(range).map(FloatsMut::F32),

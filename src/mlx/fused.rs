@@ -1,16 +1,19 @@
-//! Norms, gates, rotary embeddings and attention in float32 on the CPU, each as one operation of our own
+//! Norms, gates, attention, and rotary embeddings of float32 on the CPU, each as one operation of our own
 //! inside MLX's graph. MLX's CPU backend makes each of dozens, every one of which costs a step of its
 //! thread.
 
 use std::ffi::CStr;
 
 use super::call::{Computed, Function, Params, Seen, View, ViewMut, call_one, on_cpu};
+use super::cpu::{floats, floats_mut, is_known, part, part_mut};
 use super::{Array, Dtype, Mask, Result, RopeFreqs};
 use crate::kernels::{self, Heads, Turn};
 
-/// Whether this thread computes on the CPU, and all these are float32.
-pub(super) fn takes(arrays: &[&Array]) -> bool {
-    on_cpu() && arrays.iter().all(|array| array.dtype() == Dtype::Float32)
+/// Whether this thread computes on the CPU, and all these are of one type that the kernels know.
+fn takes(arrays: &[&Array]) -> bool {
+    let mut dtypes = arrays.iter().map(|array| array.dtype());
+    let first = dtypes.next();
+    on_cpu() && first.is_some_and(|first| is_known(first) && dtypes.all(|dtype| dtype == first))
 }
 
 fn bits(x: f32) -> u64 {
@@ -26,7 +29,7 @@ const ARRAYS: &str = "it was given other arrays than it takes";
 /// Whether [`rms_norm`] takes these.
 pub(super) fn takes_norm(x: &Array, weight: Option<&Array>) -> bool {
     let d = x.shape().last().copied().unwrap_or(0);
-    let fits = |w: &Array| takes(&[w]) && w.shape() == [d];
+    let fits = |w: &Array| takes(&[x, w]) && w.shape() == [d];
     takes(&[x]) && d > 0 && weight.is_none_or(fits)
 }
 
@@ -35,7 +38,7 @@ pub(super) fn rms_norm(x: &Array, weight: Option<&Array>, eps: f32) -> Result<Ar
     let inputs = [Some(x), weight];
     let inputs: Vec<&Array> = inputs.into_iter().flatten().collect();
     let params = [bits(eps), 0, 0, 0, 0, 0, 0, 0];
-    call_one::<Norm>("rms_norm", &inputs, (&x.shape(), Dtype::Float32), params)
+    call_one::<Norm>("rms_norm", &inputs, (&x.shape(), x.dtype()), params)
 }
 
 struct Norm;
@@ -47,9 +50,9 @@ impl Function for Norm {
         let ([x, rest @ ..], [out]) = (inputs, outputs) else {
             return Err(ARRAYS.into());
         };
-        let weight = rest.first().map(View::slice::<f32>).transpose()?;
+        let weight = rest.first().map(floats).transpose()?;
         let d = x.shape().last().map_or(1, |&d| d as usize);
-        kernels::rms_norm(x.slice()?, weight, float(params[0]), d, out.slice()?);
+        kernels::rms_norm(floats(x)?, d, weight, float(params[0]), floats_mut(out)?);
         Ok(())
     }
 }
@@ -61,7 +64,7 @@ pub(super) fn takes_gate(gate: &Array, up: &Array) -> bool {
 
 #[track_caller]
 pub(super) fn silu_gate(gate: &Array, up: &Array) -> Result<Array> {
-    let out = (&gate.shape()[..], Dtype::Float32);
+    let out = (&gate.shape()[..], gate.dtype());
     call_one::<Gate>("silu_gate", &[gate, up], out, [0; 8])
 }
 
@@ -74,20 +77,26 @@ impl Function for Gate {
         let ([gate, up], [out]) = (inputs, outputs) else {
             return Err(ARRAYS.into());
         };
-        kernels::silu_gate(gate.slice()?, up.slice()?, out.slice()?);
+        kernels::swiglu(floats(gate)?, floats(up)?, floats_mut(out)?);
         Ok(())
     }
 }
 
 /// Whether [`rope`] takes these.
 pub(super) fn takes_rope(x: &Array, dims: i32, freqs: &RopeFreqs) -> bool {
-    let pairs_fit = |table: &Array| takes(&[table]) && table.shape() == [dims / 2];
+    let pairs_fit = |table: &Array| table.dtype() == Dtype::Float32 && table.shape() == [dims / 2];
     let freqs_fit = match freqs {
         RopeFreqs::Base(base) => *base > 0.0,
         RopeFreqs::Table(table) => pairs_fit(table),
     };
     let shape = x.shape();
-    takes(&[x]) && shape.len() == 4 && dims >= 0 && dims % 2 == 0 && dims <= shape[3] && freqs_fit
+    takes(&[x])
+        && x.dtype() == Dtype::Float32
+        && shape.len() == 4
+        && dims >= 0
+        && dims % 2 == 0
+        && dims <= shape[3]
+        && freqs_fit
 }
 
 /// `offsets` is int32, `[]`, `[1]` or `[B]`.
@@ -174,24 +183,19 @@ pub(super) fn takes_attention(
     sinks: Option<&Array>,
 ) -> bool {
     let (q, k, v) = (queries.shape(), keys.shape(), values.shape());
-    let ([b, h, l, d], [b_k, n_kv_heads, s, d_k], [b_v, n_v, s_v, _]) = (&q[..], &k[..], &v[..])
+    let (&[b, h, l, d], &[b_k, n_kv_heads, s, d_k], &[b_v, n_v, s_v, _]) = (&q[..], &k[..], &v[..])
     else {
         return false;
     };
-    let shapes = b == b_k && b == b_v && n_kv_heads == n_v && s == s_v && d == d_k;
+    let shapes = [b, n_kv_heads, s, d] == [b_k, n_v, s_v, d_k] && b == b_v;
     let mask = match mask {
         Mask::None => true,
         Mask::Causal => s >= l,
-        Mask::Array(mask) => mask.dtype() == Dtype::Bool && mask.ndim() <= 4,
+        Mask::Array(mask) => mask.dtype() == Dtype::Bool && mask.shape() == [l, s],
     };
-    let sinks = sinks.is_none_or(|sinks| takes(&[sinks]) && sinks.shape() == [*h]);
-    takes(&[queries, keys, values])
-        && shapes
-        && mask
-        && sinks
-        && *d > 0
-        && *n_kv_heads > 0
-        && h % n_kv_heads == 0
+    let sinks = sinks.is_none_or(|sinks| takes(&[queries, sinks]) && sinks.shape() == [h]);
+    let grouped = d > 0 && s > 0 && n_kv_heads > 0 && h % n_kv_heads == 0;
+    takes(&[queries, keys, values]) && shapes && mask && sinks && grouped
 }
 
 #[track_caller]
@@ -202,32 +206,27 @@ pub(super) fn attention(
     sinks: Option<&Array>,
 ) -> Result<Array> {
     let op = "scaled_dot_product_attention";
-    let (b, h, l) = (queries.dim(0)?, queries.dim(1)?, queries.dim(2)?);
     let (kind, mask) = match mask {
         Mask::None => (0, None),
         Mask::Causal => (1, None),
-        Mask::Array(mask) => (2, Some(mask.broadcast_to(&[b, h, l, keys.dim(2)?])?)),
+        Mask::Array(mask) => (2, Some(mask)),
     };
-    let inputs = [
-        Some(queries),
-        Some(keys),
-        Some(values),
-        mask.as_ref(),
-        sinks,
-    ];
+    let inputs = [Some(queries), Some(keys), Some(values), mask, sinks];
     let inputs: Vec<&Array> = inputs.into_iter().flatten().collect();
     let params = [bits(scale), kind, u64::from(sinks.is_some()), 0, 0, 0, 0, 0];
-    // Written by positions, as the output layer wants it: what turns it back is a view.
-    let out = [b, l, h, values.dim(3)?];
-    call_one::<Attention>(op, &inputs, (&out, Dtype::Float32), params)?
-        .transpose_axes(&[0, 2, 1, 3])
+    let mut out = queries.shape();
+    if let Some(width) = out.last_mut() {
+        *width = values.dim(3)?;
+    }
+    call_one::<Attention>(op, &inputs, (&out, queries.dtype()), params)
 }
 
 struct Attention;
 
 impl Function for Attention {
     const NAME: &'static CStr = c"FusedAttention";
-    const STRIDED: u32 = 0b1111;
+    // Keys and values are parts of buffers with room for more.
+    const STRIDED: u32 = 0b110;
 
     fn run(params: &Params, inputs: &[View], outputs: &mut [ViewMut]) -> Computed {
         let ([queries, keys, values, rest @ ..], [out]) = (inputs, outputs) else {
@@ -240,28 +239,97 @@ impl Function for Attention {
             (_, _, [sinks]) => (None, Some(sinks)),
             _ => return Err(ARRAYS.into()),
         };
-        let seen = match (params[1], mask) {
-            (1, _) => kernels::Seen::Causal,
-            (_, Some(mask)) => {
-                let &[b, h, l, s] = mask.strides() else {
-                    return Err(ARRAYS.into());
-                };
-                let strides = [b, h, l, s].map(|n| n as usize);
-                let data = mask.slice()?;
-                kernels::Seen::Bytes { data, strides }
-            }
-            _ => kernels::Seen::All,
+        let mut room = [Vec::new(), Vec::new()];
+        let [of_k, of_v] = &mut room;
+        let (k, v) = (Entries::of(keys, of_k)?, Entries::of(values, of_v)?);
+        let &[b, h, l, _] = queries.shape() else {
+            return Err(ARRAYS.into());
         };
-        let sinks = sinks.map(View::slice).transpose()?;
-        let mut room = [Vec::new(), Vec::new(), Vec::new()];
-        let [of_q, of_k, of_v] = &mut room;
-        let all = (
-            heads(queries, of_q)?,
-            heads(keys, of_k)?,
-            heads(values, of_v)?,
-        );
-        kernels::attention(all, float(params[0]), seen, sinks, out.slice()?);
+        let [b, h, l] = [b, h, l].map(|n| n as usize);
+        if k.room != v.room {
+            return Err("keys and values lie in rooms of different sizes".into());
+        }
+        let (q, mut out) = (floats(queries)?, floats_mut(out)?);
+        let (of_q, of_out) = (h * l * k.width, h * l * v.width);
+        for row in 0..b {
+            let one = kernels::Attention {
+                q: part(&q, row * of_q, of_q)?,
+                k: k.row(row)?,
+                v: v.row(row)?,
+                heads: h,
+                kv_heads: k.heads,
+                queries: l,
+                keys: k.count,
+                key_room: k.room,
+                head_dim: k.width,
+                value_dim: v.width,
+                scale: float(params[0]),
+                causal: params[1] == 1,
+                window: None,
+                mask: mask.map(View::slice).transpose()?,
+                sinks: sinks.map(floats).transpose()?,
+            };
+            kernels::attention(&one, part_mut(&mut out, row * of_out, of_out)?);
+        }
         Ok(())
+    }
+}
+
+/// Keys or values `[B, K, S, D]`, whose heads have room for more.
+struct Entries<'a> {
+    data: kernels::Floats<'a>,
+    heads: usize,
+    count: usize,
+    width: usize,
+    room: usize,
+    /// How far apart rows lie.
+    stride: usize,
+}
+
+impl<'a> Entries<'a> {
+    /// By way of `dense` where entries do not lie one after the other.
+    fn of(view: &'a View, dense: &'a mut Vec<f32>) -> Seen<Self> {
+        let data = floats(view)?;
+        let (&[b, heads, count, width], &[of_b, of_h, of_s, of_d]) = (view.shape(), view.strides())
+        else {
+            return Err(ARRAYS.into());
+        };
+        let [b, heads, count, width] = [b, heads, count, width].map(|n| n as usize);
+        let [of_b, of_h, of_s, of_d] = [of_b, of_h, of_s, of_d].map(|n| n as usize);
+        let in_line = (of_d == 1 || width == 1) && (of_s == width || count == 1);
+        let in_rooms = heads == 1 || (of_h.is_multiple_of(width) && of_h >= count * width);
+        if in_line && in_rooms {
+            let room = if heads == 1 { count } else { of_h / width };
+            let stride = of_b;
+            return Ok(Self {
+                data,
+                heads,
+                count,
+                width,
+                room,
+                stride,
+            });
+        }
+        dense.reserve(b * heads * count * width);
+        for i in 0..b * heads * count * width {
+            let (b, h) = (i / width / count / heads, i / width / count % heads);
+            let (s, d) = (i / width % count, i % width);
+            dense.push(data.get(b * of_b + h * of_h + s * of_s + d * of_d));
+        }
+        Ok(Self {
+            data: kernels::Floats::F32(dense),
+            heads,
+            count,
+            width,
+            room: count,
+            stride: heads * count * width,
+        })
+    }
+
+    /// The heads of one row of the batch.
+    fn row(&self, row: usize) -> Seen<kernels::Floats<'a>> {
+        let n = ((self.heads - 1) * self.room + self.count) * self.width;
+        part(&self.data, row * self.stride, n)
     }
 }
 

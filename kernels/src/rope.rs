@@ -1,93 +1,9 @@
-//! Work on rows of `f32`: norms, gates, rotary embeddings. Threaded by rows.
+//! Rotary position embeddings.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 
-use crate::versions::{Spread, exp, fma, versions};
-
-/// Lanes that sums run in, the same on every processor.
-pub(crate) const LANES: usize = 16;
-
-/// Root-mean-square norm of each `d` numbers of `x`, times `weight` if there is one, to `out`.
-///
-/// # Panics
-/// If a length disagrees or `d` is 0.
-pub fn rms_norm(x: &[f32], weight: Option<&[f32]>, eps: f32, d: usize, out: &mut [f32]) {
-    assert!(
-        d > 0 && x.len().is_multiple_of(d),
-        "rms_norm: x is not [.., d]"
-    );
-    assert_eq!(x.len(), out.len(), "rms_norm: out's length");
-    assert!(
-        weight.is_none_or(|w| w.len() == d),
-        "rms_norm: weight is not [d]"
-    );
-    let spread = Spread::new(out, d);
-    spread.rows(d, |row, out| norm_row(&x[row * d..][..d], weight, eps, out));
-}
-
-versions! {
-    fn norm_row(x: &[f32], weight: Option<&[f32]>, eps: f32, out: &mut [f32]) {
-        let mut lanes = [0.0; LANES];
-        let (whole, rest) = x.as_chunks::<LANES>();
-        for x in whole {
-            for (lane, x) in lanes.iter_mut().zip(x) {
-                *lane = fma(*x, *x, *lane);
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
-            *lane = fma(*x, *x, *lane);
-        }
-        let scale = 1.0 / (total(lanes) / x.len() as f32 + eps).sqrt();
-        match weight {
-            Some(weight) => {
-                for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-                    *out = x * scale * w;
-                }
-            }
-            None => {
-                for (out, x) in out.iter_mut().zip(x) {
-                    *out = x * scale;
-                }
-            }
-        }
-    }
-}
-
-/// The sum of lanes, halves first.
-#[inline(always)]
-pub(crate) fn total(mut lanes: [f32; LANES]) -> f32 {
-    let mut n = LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            lanes[i] += lanes[i + n];
-        }
-        n /= 2;
-    }
-    lanes[0]
-}
-
-/// `gate · sigmoid(gate) · up` of each number, to `out`.
-///
-/// # Panics
-/// If a length disagrees.
-pub fn silu_gate(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert_eq!(gate.len(), out.len(), "silu_gate: gate's length");
-    assert_eq!(up.len(), out.len(), "silu_gate: up's length");
-    const PIECE: usize = 1024;
-    let spread = Spread::new(out, PIECE);
-    spread.rows(8 * PIECE, |piece, out| {
-        let at = piece * PIECE;
-        gate_piece(&gate[at..][..out.len()], &up[at..][..out.len()], out);
-    });
-}
-
-versions! {
-    fn gate_piece(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
-            *out = g / (1.0 + exp(-g)) * u;
-        }
-    }
-}
+use crate::share;
 
 /// Heads `[B, H, L, D]`, whose features lie side by side.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +19,7 @@ pub struct Heads<'a> {
 impl<'a> Heads<'a> {
     /// The features of one head at one position.
     #[inline(always)]
-    pub(crate) fn at(&self, b: usize, h: usize, l: usize) -> &'a [f32] {
+    fn at(&self, b: usize, h: usize, l: usize) -> &'a [f32] {
         let [of_b, of_h, of_l] = self.strides;
         &self.data[b * of_b + h * of_h + l * of_l..][..self.shape[3]]
     }
@@ -185,9 +101,9 @@ impl Table {
 /// If a length disagrees.
 pub fn rope(x: Heads, offsets: &[i32], turn: &Turn, out: &mut [f32]) {
     let [b, h, l, d] = x.shape;
+    let pairs = turn.dims / 2;
     assert_eq!(out.len(), b * h * l * d, "rope: out is not [B, H, L, D]");
     assert!(turn.dims <= d && turn.dims.is_multiple_of(2), "rope: dims");
-    let pairs = turn.dims / 2;
     assert!(
         turn.freqs.is_none_or(|f| f.len() == pairs),
         "rope: freqs' length"
@@ -204,26 +120,116 @@ pub fn rope(x: Heads, offsets: &[i32], turn: &Turn, out: &mut [f32]) {
     TABLE.with_borrow_mut(|table| {
         table.fill(turn, positions);
         let turns = &table.turns[..];
-        let spread = Spread::new(out, d);
-        spread.rows(d, |row, out| {
-            let (b, h, l) = (row / (h * l), row / l % h, row % l);
-            let from = x.at(b, h, l);
-            let turns = &turns[(b * x.shape[2] + l) * pairs..][..pairs];
-            turn_row(from, turns, turn.traditional, out);
+        let rows = Rows {
+            data: out.as_mut_ptr(),
+            width: d,
+            lifetime: PhantomData,
+        };
+        share(b * h * l, 4 * out.len(), &|part| {
+            for row in part {
+                let (b, h, l) = (row / (h * l), row / l % h, row % l);
+                let turns = &turns[(b * x.shape[2] + l) * pairs..][..pairs];
+                // SAFETY: there are so many rows in `out`, and each is in one part.
+                let out = unsafe { rows.get(row) };
+                turn_row(x.at(b, h, l), turns, turn.traditional, out);
+            }
         });
     });
+}
+
+/// Rows of a result, each for one thread.
+struct Rows<'a> {
+    data: *mut f32,
+    width: usize,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: `get` is what reaches the numbers, and its caller promises rows of its own.
+unsafe impl Sync for Rows<'_> {}
+
+impl Rows<'_> {
+    /// # Safety
+    /// There must be such a row, which nobody else gets while the result lives.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn get(&self, row: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.width), self.width) }
+    }
 }
 
 fn turn_row(x: &[f32], turns: &[(f32, f32)], traditional: bool, out: &mut [f32]) {
     let pairs = turns.len();
     out[2 * pairs..].copy_from_slice(&x[2 * pairs..]);
+    if traditional {
+        for ((out, x), (cos, sin)) in out.chunks_exact_mut(2).zip(x.chunks_exact(2)).zip(turns) {
+            out[0] = x[0] * cos - x[1] * sin;
+            out[1] = x[0] * sin + x[1] * cos;
+        }
+        return;
+    }
+    let (first, second) = x[..2 * pairs].split_at(pairs);
+    let (out_first, out_second) = out[..2 * pairs].split_at_mut(pairs);
     for (i, (cos, sin)) in turns.iter().enumerate() {
-        let (at, with) = match traditional {
-            true => (2 * i, 2 * i + 1),
-            false => (i, i + pairs),
+        out_first[i] = first[i] * cos - second[i] * sin;
+        out_second[i] = first[i] * sin + second[i] * cos;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turned(traditional: bool, positions: &[i32], shape: [usize; 4]) -> (Vec<f32>, Vec<f32>) {
+        let [b, h, l, d] = shape;
+        let x: Vec<f32> = (0..b * h * l * d).map(|i| (i % 13) as f32 - 6.0).collect();
+        let turn = Turn {
+            dims: d - 2,
+            traditional,
+            freqs: None,
+            base: 100.0,
+            scale: 0.5,
         };
-        let (a, b) = (x[at], x[with]);
-        out[at] = a * cos - b * sin;
-        out[with] = a * sin + b * cos;
+        let strides = [h * l * d, l * d, d];
+        let heads = Heads {
+            data: &x,
+            shape,
+            strides,
+        };
+        let mut out = vec![f32::NAN; x.len()];
+        rope(heads, positions, &turn, &mut out);
+        (x, out)
+    }
+
+    #[test]
+    fn each_pair_turns_by_its_position() {
+        for traditional in [false, true] {
+            let shape @ [b, h, l, d] = [2, 3, 4, 10];
+            let (x, out) = turned(traditional, &[5, -2], shape);
+            let pairs = (d - 2) / 2;
+            for row in 0..b * h * l {
+                let position = [5, -2][row / (h * l)] + (row % l) as i32;
+                for i in 0..pairs {
+                    let angle = f64::from(position) * 0.5 * 100f64.powf(-(i as f64) / pairs as f64);
+                    let (at, with) = match traditional {
+                        true => (row * d + 2 * i, row * d + 2 * i + 1),
+                        false => (row * d + i, row * d + i + pairs),
+                    };
+                    let (a, b) = (f64::from(x[at]), f64::from(x[with]));
+                    let (sin, cos) = angle.sin_cos();
+                    assert!((f64::from(out[at]) - (a * cos - b * sin)).abs() < 1e-5);
+                    assert!((f64::from(out[with]) - (a * sin + b * cos)).abs() < 1e-5);
+                }
+                assert_eq!(out[row * d + d - 2..][..2], x[row * d + d - 2..][..2]);
+            }
+        }
+    }
+
+    #[test]
+    fn one_offset_serves_all_rows() {
+        let shape = [2, 1, 2, 6];
+        assert_eq!(
+            turned(false, &[7], shape).1,
+            turned(false, &[7, 7], shape).1
+        );
     }
 }
