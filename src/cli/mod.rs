@@ -9,13 +9,17 @@ mod bench_args;
 mod chat;
 mod check;
 mod config;
+mod convert;
+mod convert_args;
 mod doctor;
 mod exit;
 mod fetching;
 mod form;
 mod fuse;
 mod hub_args;
+mod kernels;
 mod list;
+mod manual;
 mod model;
 mod perplexity;
 mod progress;
@@ -54,6 +58,7 @@ pub fn main() -> ! {
         Command::Serve(args) => serve::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Fuse(args) => fuse::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(*args),
         Command::Pull(args) => pull::run(args),
@@ -61,6 +66,8 @@ pub fn main() -> ! {
         Command::Show(args) => show::run(args),
         Command::Rm(args) => rm::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man(args) => manual::man(&args),
     };
     let code = match done {
         Ok(()) => 0,

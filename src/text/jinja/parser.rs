@@ -31,6 +31,9 @@ pub fn parse(source: &str) -> Result<Tree> {
     Ok(parser.tree)
 }
 
+/// Parameters, and the defaults of the last of them.
+type Signature = (Vec<(Sym, Str)>, Vec<Expr>);
+
 /// What is read, and how far.
 pub struct Parser {
     pub(super) tokens: Vec<(Token, usize)>,
@@ -429,7 +432,7 @@ impl Parser {
         Ok(Kind::With(values, body.0))
     }
 
-    fn signature(&mut self) -> Result<(Vec<(Sym, Str)>, Vec<Expr>)> {
+    fn signature(&mut self) -> Result<Signature> {
         let mut params = Vec::new();
         let mut defaults = Vec::new();
         self.expect_op("(")?;

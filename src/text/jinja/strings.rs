@@ -370,7 +370,7 @@ fn split(text: &Str, separator: Option<&str>, limit: usize, right: bool) -> Resu
                 };
                 let Some(at) = found.filter(|_| parts.len() < limit) else {
                     // The last part keeps its inner white space; only its outer end is trimmed.
-                    parts.push(if right { rest } else { rest });
+                    parts.push(rest);
                     break;
                 };
                 let (head, tail) = rest.split_at(at);
