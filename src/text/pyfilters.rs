@@ -10,14 +10,18 @@ use super::pyvalue::{JsonStyle, dumps, items, list, pairs, str as py_str, type_e
 /// Puts the filters and tests into `env`.
 pub(super) fn install(env: &mut Environment<'_>) {
     env.add_filter("tojson", tojson);
-    env.add_filter("string", |value: &Value| py_str(value));
+    env.add_filter("string", |value: &Value| charged(py_str(value)));
     env.add_filter("trim", |value: &Value, chars: Option<Value>| {
         let chars = chars.filter(|chars| !chars.is_none());
         let chars = chars.as_ref().and_then(Value::as_str);
         strip(&py_str(value), chars, true, true).to_owned()
     });
-    env.add_filter("upper", |value: &Value| py_str(value).to_uppercase());
-    env.add_filter("lower", |value: &Value| py_str(value).to_lowercase());
+    env.add_filter("upper", |value: &Value| {
+        charged(py_str(value).to_uppercase())
+    });
+    env.add_filter("lower", |value: &Value| {
+        charged(py_str(value).to_lowercase())
+    });
     env.add_filter("capitalize", |value: &Value| {
         let text = py_str(value);
         let mut chars = text.chars();
@@ -35,7 +39,7 @@ pub(super) fn install(env: &mut Environment<'_>) {
                 .replace('&', "&amp;")
                 .replace('<', "&lt;")
                 .replace('>', "&gt;");
-            text.replace('\'', "&#39;").replace('"', "&#34;")
+            charged(text.replace('\'', "&#39;").replace('"', "&#34;"))
         });
     }
     env.add_filter("wordcount", |value: &Value| {
@@ -92,6 +96,12 @@ pub(super) fn install(env: &mut Environment<'_>) {
     env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
 }
 
+/// The text, paid for.
+fn charged(text: String) -> Result<String, Error> {
+    budget::charge(text.len())?;
+    Ok(text)
+}
+
 /// The items that Python's `iter` gives.
 fn iterate(value: &Value) -> Result<Vec<Value>, Error> {
     match value.kind() {
@@ -123,8 +133,7 @@ fn replace(value: &Value, old: &Value, new: &Value, count: Option<i64>) -> Resul
         Some(count) => text.replacen(&old, &new, count),
         None => text.replace(&old, &new),
     };
-    budget::charge(replaced.len())?;
-    Ok(replaced)
+    charged(replaced)
 }
 
 fn join(value: &Value, separator: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
@@ -146,8 +155,7 @@ fn join(value: &Value, separator: Option<Value>, kwargs: Kwargs) -> Result<Strin
         }
         budget::check_product(1, out.len())?;
     }
-    budget::charge(out.len())?;
-    Ok(out)
+    charged(out)
 }
 
 fn int(
@@ -233,6 +241,5 @@ fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Er
             sort_keys,
         },
     )?;
-    budget::charge(text.len())?;
-    Ok(text)
+    charged(text)
 }
