@@ -150,6 +150,12 @@ $archives" ;;
         mkdir -p "$(dirname "$prefix/$name")"
         mv -f "$new/$name" "$prefix/$name"
     done <"$old/installed"
+    # What only the version before had.
+    if [ -f "$work/old/installed" ]; then
+        while IFS= read -r name; do
+            grep -Fqx -e "$name" "$old/installed" || rm -f "$prefix/$name"
+        done <"$work/old/installed"
+    fi
 
     if [ -n "$nvidia" ]; then
         python3 -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \

@@ -8,6 +8,7 @@ pub mod builtin;
 pub mod cache;
 pub mod checkpoint;
 pub mod cli;
+pub mod convert;
 pub mod engine;
 pub mod hub;
 pub mod mlx;
@@ -16,3 +17,6 @@ pub mod nn;
 pub mod sample;
 pub mod server;
 pub mod text;
+
+/// The CPU kernels: a crate of their own, so that debug builds optimize them too.
+pub use pensieve_kernels as kernels;

@@ -49,4 +49,11 @@ impl Stored {
             _ => return None,
         })
     }
+
+    /// How an array of this type is stored, if the format has such a type.
+    pub fn of_array(dtype: Dtype) -> Option<Stored> {
+        let mut all = Stored::ALL.iter().copied();
+        // 8-bit floats are read as their codes, which are stored as bytes.
+        all.find(|stored| *stored != Stored::F8E4M3 && stored.array_dtype() == Some(dtype))
+    }
 }

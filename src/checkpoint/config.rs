@@ -116,6 +116,11 @@ impl Config {
         filled
     }
 
+    /// All settings as they are; numbers that JSON has not are strings.
+    pub fn to_map(&self) -> Map<String, Value> {
+        self.values.clone()
+    }
+
     /// The file's name, as messages have it.
     pub fn file(&self) -> &str {
         &self.file

@@ -67,12 +67,15 @@ impl Cursor<'_> {
         })
     }
 
-    /// Matrices that `cut` makes of the one here. A packed one is unpacked, and what comes of it is
+    /// Matrices that `cut` makes of the one here, which MLX's layout has as `names`
+    /// of the place `beside` it. A packed one is unpacked, and what comes of it is
     /// packed again in the same way, because its rows may run along other features: so does mlx-lm,
     /// and what rounding does to them is part of the result.
     pub fn cut_matrix<const N: usize>(
         &self,
         shape: &[usize],
+        beside: &Cursor,
+        names: [&str; N],
         cut: impl Fn(&Array) -> mlx::Result<[Array; N]>,
     ) -> LoadResult<[Matrix; N]> {
         let parts: Vec<Matrix> = if self.has("scales") {
@@ -99,6 +102,11 @@ impl Cursor<'_> {
             let parts = cut(&self.dense(shape)?)?.into_iter().map(own);
             parts.collect::<LoadResult<_>>()?
         };
+        let told = names
+            .into_iter()
+            .zip(parts)
+            .map(|(name, part)| beside.at(name).told_matrix(part));
+        let parts = told.collect::<LoadResult<Vec<_>>>()?;
         // As many parts as `cut` made.
         Ok(<[Matrix; N]>::try_from(parts).unwrap_or_else(|_| unreachable!()))
     }

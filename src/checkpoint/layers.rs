@@ -71,7 +71,10 @@ impl Cursor<'_> {
                 .stacked(name, [n_experts, out, inner], bias);
         }
         let place = |e| self.index("experts", e);
-        let one = |e| place(e).linear(name, [out, inner], bias);
+        let one = |e| place(e).untold().linear(name, [out, inner], bias);
+        if stacked.is_tapped() {
+            return stacked.told_experts(n_experts, one);
+        }
         let singles = (0..n_experts).map(one).collect::<LoadResult<Vec<_>>>()?;
         let adapter = stacked.experts_adapter([n_experts, out, inner], |e| place(e).at(name))?;
         Ok(SwitchLinear {
@@ -95,7 +98,9 @@ impl Cursor<'_> {
         let here = self.at(name);
         let table = here.matrix(&[vocab, d_model])?;
         let adapter = here.embedding_adapter([vocab, d_model], &table)?;
-        Ok(Embedding::new(table).with_adapter(adapter))
+        Ok(Embedding::new(table)
+            .with_rows_as(self.activations())
+            .with_adapter(adapter))
     }
 
     /// A root-mean-square norm `name` over `d` features.
@@ -137,14 +142,16 @@ impl Cursor<'_> {
     ) -> LoadResult<Conv1d> {
         let here = self.at(name);
         let torch = [channels, 1, kernel];
+        let untold = here.untold();
         let weight = match here.shape_of("weight") {
             Some(shape) if kernel > 1 && shape == torch => {
-                let weight = here.tensor("weight", &torch)?.swap_last()?.contiguous()?;
+                let weight = untold.tensor("weight", &torch)?.swap_last()?.contiguous()?;
                 weight.eval()?;
                 weight
             }
-            _ => here.tensor("weight", &[channels, kernel, 1])?,
+            _ => untold.tensor("weight", &[channels, kernel, 1])?,
         };
+        let weight = here.told("weight", weight)?;
         Ok(Conv1d::new(weight, here.bias(&[channels], bias)?, kernel))
     }
 
@@ -155,7 +162,7 @@ impl Cursor<'_> {
         &self,
         [n_experts, d_ff, d_model]: [usize; 3],
     ) -> LoadResult<[SwitchLinear; 3]> {
-        let here = self.at("experts");
+        let here = self.at("experts").untold();
         let both = d_ff.saturating_mul(2);
         let stored = [
             ("gate_up_proj", [n_experts, both, d_model]),
@@ -185,7 +192,48 @@ impl Cursor<'_> {
             let place = self.at("switch_mlp").at(name);
             part.adapter = place.stack_adapter([n_experts, out, inner])?;
         }
-        Ok(parts)
+        let into = self.at("switch_mlp");
+        let mut told = names.into_iter().zip(parts);
+        let mut next = || {
+            let told = told.next().map(|(name, part)| into.told_stack(name, part));
+            // As many parts as names.
+            told.unwrap_or_else(|| unreachable!())
+        };
+        Ok([next()?, next()?, next()?])
+    }
+
+    /// Tells of the experts that `one` reads, one by one, as of the stack here.
+    fn told_experts(
+        &self,
+        n_experts: usize,
+        one: impl Fn(usize) -> LoadResult<Linear>,
+    ) -> LoadResult<SwitchLinear> {
+        let mut biases = Vec::new();
+        let mut parts = (0..n_experts).map(|e| {
+            let Linear { weight, bias, .. } = one(e)?;
+            biases.extend(bias);
+            Ok(weight)
+        });
+        let weight = self.told_parts(Some(n_experts), &mut parts)?;
+        let biases: Vec<&Array> = biases.iter().collect();
+        let bias = match biases.as_slice() {
+            [] => None,
+            all => Some(self.told("bias", Array::stack(all, 0)?)?),
+        };
+        let stacked = |part: &Array| {
+            let shape = part.shape().into_iter();
+            Array::zeros(
+                &std::iter::once(n_experts as i32)
+                    .chain(shape)
+                    .collect::<Vec<_>>(),
+                part.dtype(),
+            )
+        };
+        Ok(SwitchLinear {
+            weight: weight.map(stacked)?,
+            bias,
+            adapter: None,
+        })
     }
 }
 

@@ -10,6 +10,7 @@
 //! allocated in proportion to a number that a file merely claims.
 
 pub mod adapter;
+pub mod companions;
 pub mod config;
 pub mod error;
 pub mod files;
@@ -30,6 +31,7 @@ mod foreign;
 mod json;
 mod layers;
 mod map;
+mod tap;
 
 pub use adapter::{Adapters, FineTune};
 pub use config::Config;
@@ -40,4 +42,5 @@ pub use index::{Shards, Tensor};
 pub use plan::{Module, Plan};
 pub use quantization::{Quantization, Scheme};
 pub use safetensors::Dtype;
+pub use tap::{Packing, Tap};
 pub use weights::{Cursor, LoadError, LoadResult, Rename, Weights, WeightsAs};

@@ -11,6 +11,7 @@ use super::foreign::SCALE_INV;
 use super::index::Tensor;
 use super::plan::{Module, Plan};
 use super::quantization::Scheme;
+use super::tap::{Tap, Written};
 use super::{Adapters, CheckpointError, Quantization, Shards};
 use crate::mlx::{self, Array, Dtype, Quantized, dequantize};
 use crate::nn::Matrix;
@@ -93,6 +94,9 @@ pub enum WeightsAs {
     /// As they are stored, but matrices unpacked in the type of their scales; stacks of them, as experts
     /// have them, stay packed.
     Unpacked,
+    /// Matrices as they are stored, which the CPU kernels take; all else, activations included, in
+    /// float32. Packed in another form than `affine`, they are unpacked to bfloat16, which is exact.
+    Matrices,
     /// Unpacked and cast to this type.
     Dense(Dtype),
 }
@@ -112,8 +116,10 @@ pub struct Weights<'a> {
     /// A fine-tune's own names by the names that the model asks for.
     pub(super) adapter_names: BTreeMap<String, String>,
     pub(super) adapters_used: RefCell<BTreeSet<String>>,
-    /// Whether zeros that take no memory stand for what is stored.
-    dry: bool,
+    /// Whether zeros that take no memory stand for what is stored, and nothing is computed with them.
+    dry: Option<mlx::Postponed>,
+    pub(super) tap: Option<&'a dyn Tap>,
+    pub(super) written: Written,
     pub(super) modules: RefCell<Vec<Module>>,
     /// Modules with a change whose matrix is not stored by itself.
     pub(super) apart: RefCell<Vec<String>>,
@@ -144,7 +150,9 @@ impl<'a> Weights<'a> {
             adapters: None,
             adapter_names: BTreeMap::new(),
             adapters_used: RefCell::default(),
-            dry: false,
+            dry: None,
+            tap: None,
+            written: Written::default(),
             modules: RefCell::default(),
             apart: RefCell::default(),
             ignored: Box::new(|_| false),
@@ -165,7 +173,7 @@ impl<'a> Weights<'a> {
 
     /// Checks names and shapes, but reads no data: what the model gets is zeros.
     pub fn dry(&mut self) {
-        self.dry = true;
+        self.dry = Some(mlx::Postponed::start());
     }
 
     /// Says which tensors some converters leave in and this architecture never uses, by the names
@@ -207,6 +215,7 @@ impl<'a> Weights<'a> {
         Cursor {
             weights: self,
             path: String::new(),
+            untold: false,
         }
     }
 
@@ -292,7 +301,9 @@ impl<'a> Weights<'a> {
 #[derive(Clone)]
 pub struct Cursor<'w> {
     pub(super) weights: &'w Weights<'w>,
-    path: String,
+    pub(super) path: String,
+    /// Whether a tap is not told of what is read here.
+    pub(super) untold: bool,
 }
 
 impl Cursor<'_> {
@@ -301,6 +312,7 @@ impl Cursor<'_> {
         Self {
             weights: self.weights,
             path: self.name(name),
+            untold: self.untold,
         }
     }
 
@@ -336,7 +348,7 @@ impl Cursor<'_> {
 
     /// A tensor of exactly this shape, in the type that the load asks for.
     pub fn tensor(&self, last: &str, shape: &[usize]) -> LoadResult<Array> {
-        self.keep_dense(self.float(last, shape)?)
+        self.told(last, self.keep_dense(self.float(last, shape)?)?)
     }
 
     /// The same after `change`, which gets it in its stored type.
@@ -347,7 +359,7 @@ impl Cursor<'_> {
         change: impl FnOnce(Array) -> mlx::Result<Array>,
     ) -> LoadResult<Array> {
         self.refuse_replaced(last)?;
-        self.keep_dense(change(self.float(last, shape)?)?)
+        self.told(last, self.keep_dense(change(self.float(last, shape)?)?)?)
     }
 
     /// A tensor of exactly this shape, in its stored type.
@@ -373,10 +385,17 @@ impl Cursor<'_> {
     pub(super) fn keep_dense(&self, array: Array) -> LoadResult<Array> {
         let array = match self.weights.weights_as {
             WeightsAs::Stored | WeightsAs::Unpacked => array,
+            WeightsAs::Matrices if array.ndim() > 1 && array.dtype() != Dtype::Float64 => array,
+            WeightsAs::Matrices => array.astype(Dtype::Float32)?,
             WeightsAs::Dense(dtype) => array.astype(dtype)?,
         };
         self.keep(&[&array])?;
         Ok(array)
+    }
+
+    /// The type that activations are to have, if the load says so.
+    pub(super) fn activations(&self) -> Option<Dtype> {
+        (self.weights.weights_as == WeightsAs::Matrices).then_some(Dtype::Float32)
     }
 
     /// A packed matrix in the form that the load asks for.
@@ -384,7 +403,8 @@ impl Cursor<'_> {
         let unpacked = match self.weights.weights_as {
             WeightsAs::Dense(dtype) => Some(dtype),
             WeightsAs::Unpacked if packed.weight.ndim() == 2 => Some(packed.dtype()),
-            WeightsAs::Stored | WeightsAs::Unpacked => None,
+            WeightsAs::Matrices if packed.biases.is_none() => Some(packed.dtype()),
+            WeightsAs::Stored | WeightsAs::Unpacked | WeightsAs::Matrices => None,
         };
         let Some(dtype) = unpacked else {
             let parts = [
@@ -407,9 +427,7 @@ impl Cursor<'_> {
 
     /// Evaluates and counts what the model will hold.
     pub(super) fn keep(&self, arrays: &[&Array]) -> LoadResult<()> {
-        if !self.weights.dry {
-            mlx::eval(arrays)?;
-        }
+        mlx::eval(arrays)?;
         let bytes: usize = arrays.iter().map(|array| array.nbytes()).sum();
         let resident = &self.weights.resident;
         resident.set(resident.get() + bytes);
@@ -429,8 +447,8 @@ impl Cursor<'_> {
         }
         let (dtype, shape) = tensor.array_type()?;
         Ok(match self.weights.dry {
-            true => Array::zeros(&shape, dtype)?,
-            false => Array::from_bytes(tensor.bytes, &shape, dtype)?,
+            Some(_) => Array::zeros(&shape, dtype)?,
+            None => Array::from_bytes(tensor.bytes, &shape, dtype)?,
         })
     }
 
@@ -465,10 +483,10 @@ impl Cursor<'_> {
 
     /// A weight matrix `[.., out, in]` under this path, packed or not.
     pub fn matrix(&self, shape: &[usize]) -> LoadResult<Matrix> {
-        if self.has("scales") {
-            return self.keep_packed(self.quantized(shape)?);
-        }
-        Ok(Matrix::Dense(self.dense(shape)?))
+        self.told_matrix(match self.has("scales") {
+            true => self.keep_packed(self.quantized(shape)?)?,
+            false => Matrix::Dense(self.dense(shape)?),
+        })
     }
 
     /// A weight matrix here that is not packed, or is not kept so.
@@ -476,7 +494,7 @@ impl Cursor<'_> {
         if self.has(SCALE_INV) {
             return self.block_scaled(shape);
         }
-        let weight = self.tensor("weight", shape)?;
+        let weight = self.keep_dense(self.float("weight", shape)?)?;
         self.note(shape, None);
         Ok(weight)
     }

@@ -62,37 +62,138 @@ pub fn write_shards<'c, E: From<CheckpointError>>(
     layout: Layout,
     mut content: impl FnMut(&Entry) -> std::result::Result<Cow<'c, [u8]>, E>,
 ) -> std::result::Result<(), E> {
-    let shards = shards(entries, layout.shard_bytes);
-    let mut places = std::collections::BTreeMap::new();
-    for (i, shard) in shards.iter().enumerate() {
-        let name = match shards.len() {
-            1 => "model.safetensors".to_owned(),
-            n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
-        };
-        places.extend(shard.iter().map(|entry| (entry.name.clone(), json!(name))));
-        let mut file = NewFile::create(directory, &name)?;
-        file.write(&header(shard, layout.format))?;
-        for entry in *shard {
-            let bytes = content(entry)?;
-            if bytes.len() as u64 != entry.bytes() {
-                let problem = format!(
-                    "{} has {} bytes, expected {}",
-                    entry.name,
-                    bytes.len(),
-                    entry.bytes()
-                );
-                return Err(file.failed(io::Error::other(problem)).into());
-            }
-            file.write(&bytes)?;
+    let mut writer = ShardWriter::new(directory, entries, layout);
+    for entry in entries {
+        let bytes = content(entry)?;
+        if bytes.len() as u64 != entry.bytes() {
+            return Err(writer.wrong(&entry.name, bytes.len() as u64).into());
         }
-        file.finish()?;
+        writer.write(&entry.name, &bytes)?;
     }
-    let total = entries.iter().map(Entry::bytes).sum::<u64>();
-    let index = json!({
-        "metadata": {"total_size": total, "total_parameters": layout.parameters},
-        "weight_map": places.into_iter().collect::<Map<String, Value>>(),
-    });
-    Ok(write_json(directory, INDEX, &index)?)
+    Ok(writer.finish()?)
+}
+
+/// The same for data that comes in parts, as it is made.
+pub struct ShardWriter<'a> {
+    directory: &'a Path,
+    layout: Layout<'a>,
+    entries: &'a [Entry],
+    shards: Vec<&'a [Entry]>,
+    /// The tensor that is being written, and the shard that it is in.
+    at: usize,
+    shard: usize,
+    /// Bytes of that tensor that were written.
+    written: u64,
+    file: Option<NewFile>,
+}
+
+impl<'a> ShardWriter<'a> {
+    /// Writes nothing yet.
+    pub fn new(directory: &'a Path, entries: &'a [Entry], layout: Layout<'a>) -> Self {
+        Self {
+            directory,
+            layout,
+            entries,
+            shards: shards(entries, layout.shard_bytes),
+            at: 0,
+            shard: 0,
+            written: 0,
+            file: None,
+        }
+    }
+
+    /// Writes the next bytes, which are of tensor `name`: its last ones, or the first of the next.
+    ///
+    /// # Errors
+    /// What the system says; also if these are not the bytes that were announced.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.advance()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match self.entries.get(self.at) {
+            Some(entry)
+                if entry.name == name
+                    && entry.bytes() >= self.written.saturating_add(bytes.len() as u64) => {}
+            _ => return Err(self.wrong(name, self.written + bytes.len() as u64)),
+        }
+        if let Some(file) = &mut self.file {
+            file.write(bytes)?;
+        }
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Goes on to the next tensor that has bytes left, and to its file.
+    fn advance(&mut self) -> Result<()> {
+        loop {
+            if self.file.is_none() && self.shard < self.shards.len() {
+                let mut file = NewFile::create(self.directory, &self.file_name(self.shard))?;
+                file.write(&header(self.shards[self.shard], self.layout.format))?;
+                self.file = Some(file);
+            }
+            let end: usize = self
+                .shards
+                .iter()
+                .take(self.shard + 1)
+                .map(|s| s.len())
+                .sum();
+            match self.entries.get(self.at) {
+                Some(entry) if self.at < end && self.written < entry.bytes() => return Ok(()),
+                Some(_) if self.at < end => (self.at, self.written) = (self.at + 1, 0),
+                _ => {
+                    let Some(file) = self.file.take() else {
+                        return Ok(());
+                    };
+                    file.finish()?;
+                    self.shard += 1;
+                }
+            }
+        }
+    }
+
+    /// Finishes the last shard and writes the index.
+    ///
+    /// # Errors
+    /// What the system says; also if announced bytes were not written.
+    pub fn finish(mut self) -> Result<()> {
+        self.advance()?;
+        if let Some(entry) = self.entries.get(self.at) {
+            return Err(self.wrong(&entry.name, self.written));
+        }
+        let mut places = std::collections::BTreeMap::new();
+        for (i, shard) in self.shards.iter().enumerate() {
+            let name = self.file_name(i);
+            places.extend(shard.iter().map(|entry| (entry.name.clone(), json!(name))));
+        }
+        let total = self.entries.iter().map(Entry::bytes).sum::<u64>();
+        let index = json!({
+            "metadata": {"total_size": total, "total_parameters": self.layout.parameters},
+            "weight_map": places.into_iter().collect::<Map<String, Value>>(),
+        });
+        write_json(self.directory, INDEX, &index)
+    }
+
+    fn file_name(&self, shard: usize) -> String {
+        match self.shards.len() {
+            1 => "model.safetensors".to_owned(),
+            n => format!("model-{:05}-of-{n:05}.safetensors", shard + 1),
+        }
+    }
+
+    /// The error for other bytes than were announced.
+    fn wrong(&self, name: &str, bytes: u64) -> CheckpointError {
+        let expected = self.entries.iter().find(|entry| entry.name == name);
+        let expected = expected.map_or(0, Entry::bytes);
+        CheckpointError::Write {
+            file: self
+                .directory
+                .join(self.file_name(self.shard))
+                .display()
+                .to_string(),
+            source: io::Error::other(format!("{name} has {bytes} bytes, expected {expected}")),
+        }
+    }
 }
 
 /// Writes a JSON file `name`, indented by four as Python's writers of such files do.

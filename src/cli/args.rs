@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::bench_args::Bench;
+use super::convert_args::Convert;
 use super::form::FormArgs;
 use super::hub_args::{Doctor, List, Pull, Rm, Show};
 use super::manual::{Completions, Man};
@@ -63,6 +64,10 @@ pub enum Command {
     /// Merge a fine-tune into its model: write a checkpoint that needs no adapter
     #[command(after_help = exit::TABLE)]
     Fuse(Fuse),
+    /// Write a checkpoint in MLX format from one in Hugging Face's layout, or from another one: quantized,
+    /// unpacked, or cast
+    #[command(after_help = exit::TABLE)]
+    Convert(Convert),
     /// Check a model's files: settings, names and shapes, and every number for NaN and infinity
     #[command(after_help = exit::TABLE)]
     Check(Check),
@@ -465,7 +470,8 @@ impl DeviceChoice {
 /// `--weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WeightsChoice {
-    /// What is fastest: as stored on a GPU, float32 on a CPU
+    /// What is fastest: on a CPU matrices as stored and the rest in float32, on CUDA unpacked where
+    /// there is room, on Metal as stored
     Auto,
     /// As stored; quantized ones stay so
     Keep,

@@ -9,6 +9,8 @@ mod bench_args;
 mod chat;
 mod check;
 mod config;
+mod convert;
+mod convert_args;
 mod doctor;
 mod exit;
 mod fetching;
@@ -56,6 +58,7 @@ pub fn main() -> ! {
         Command::Serve(args) => serve::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Fuse(args) => fuse::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Check(args) => check::run(args),
         Command::Bench(args) => bench::run(*args),
         Command::Pull(args) => pull::run(args),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::checkpoint::index::INDEX;
+use crate::checkpoint::companions::{copy, copy_companions};
 use crate::checkpoint::write::{self, Entry, Layout, write_shards};
 use crate::checkpoint::{
     Adapters, CheckpointError, LoadError, LoadResult, Module, Scheme, Shards, Source, Tensor,
@@ -62,7 +62,7 @@ pub fn fuse(
         progress(written, total);
         Ok::<_, LoadError>(bytes)
     })?;
-    copy_others(source, to)?;
+    copy_companions(source, to)?;
     write_config(source, to, unpack)?;
     Ok(Fused {
         changed: job.changed,
@@ -292,51 +292,11 @@ fn pack(matrix: &Array, scheme: Scheme) -> LoadResult<Quantized> {
     }
 }
 
-/// Endings of what goes with the weights: settings, tokenizer, templates, and code of their own that
-/// other programs run.
-const OTHERS: [&str; 6] = [".json", ".txt", ".jinja", ".model", ".tiktoken", ".py"];
-
-fn copy_others(source: &Source, to: &Path) -> LoadResult<()> {
-    let failed = |file: String| move |source| CheckpointError::Io { file, source };
-    let names = source.names().map_err(failed(source.label()))?;
-    let own = ["config.json", INDEX];
-    let wanted = names
-        .into_iter()
-        .filter(|name| OTHERS.iter().any(|end| name.ends_with(end)) && !own.contains(&&name[..]));
-    for name in wanted {
-        copy(source, to, &name)?;
-    }
-    // The one folder that tokenizers have.
-    let folder = "additional_chat_templates";
-    if let Source::Directory(directory) = source {
-        let templates = Source::Directory(directory.join(folder));
-        if let Ok(names) = templates.names() {
-            let into = to.join(folder);
-            std::fs::create_dir_all(&into).map_err(|source| CheckpointError::Write {
-                file: into.display().to_string(),
-                source,
-            })?;
-            for name in names.iter().filter(|name| name.ends_with(".jinja")) {
-                copy(&templates, &into, name)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn copy(source: &Source, to: &Path, name: &str) -> LoadResult<()> {
-    let bytes = source.read(name).map_err(|e| CheckpointError::Io {
-        file: source.label_of(name),
-        source: e,
-    })?;
-    Ok(write::write_file(to, name, &bytes.unwrap_or_default())?)
-}
-
 /// The model's config.json as it is, or without the quantization where nothing is packed any more.
 fn write_config(source: &Source, to: &Path, unpack: bool) -> LoadResult<()> {
     const NAME: &str = "config.json";
     if !unpack {
-        return copy(source, to, NAME);
+        return Ok(copy(source, to, NAME)?);
     }
     let file = source.label_of(NAME);
     let bytes = source.read(NAME).map_err(|source| CheckpointError::Io {

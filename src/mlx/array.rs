@@ -5,6 +5,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use super::error::{check, install_handler};
+use super::eval::Postponed;
 use super::{Dtype, Error, Result};
 
 /// A handle to an MLX array. Cloning shares the data; dropping releases the handle.
@@ -199,7 +200,7 @@ impl Array {
         if n == 0 {
             return Ok(Vec::new());
         }
-        self.eval()?;
+        self.compute()?;
         let mut row_major = false;
         // SAFETY: the handle is live and evaluated; one bool is written through a valid pointer.
         check(op, &[self], || unsafe {
@@ -212,7 +213,7 @@ impl Array {
             self
         } else {
             copy = self.contiguous()?;
-            copy.eval()?;
+            copy.compute()?;
             &copy
         };
         // SAFETY: the array is evaluated, row-major and of this very type; every typed getter of
@@ -240,6 +241,14 @@ impl Array {
     /// Computes the array. Blocks. After an error the array's content is undefined: drop it.
     #[track_caller]
     pub fn eval(&self) -> Result<()> {
+        match Postponed::now() {
+            true => Ok(()),
+            false => self.compute(),
+        }
+    }
+
+    #[track_caller]
+    fn compute(&self) -> Result<()> {
         // SAFETY: the handle is live.
         check("eval", &[self], || unsafe {
             mlx_sys::mlx_array_eval(self.raw())

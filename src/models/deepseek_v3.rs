@@ -9,7 +9,7 @@ use serde_json::json;
 use super::decoder::{Decoder, Frame};
 use super::grouped_moe::{Layer, SelfAttention, further_layers, layer_of};
 use super::{Model, positive};
-use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
+use crate::checkpoint::{Config, Cursor, LoadResult, Packing, Weights};
 use crate::nn::{Mla, MlaShape, Rope, RopeShape};
 
 /// The norms of latents have an epsilon of their own.
@@ -63,6 +63,8 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     let rope = Rope::load(config, rope)?;
     let mscale = mscale(config)?;
     let further = further_layers(config, 0)?;
+    weights.packed_by(|path| Packing::never_if(path.ends_with("mlp.gate")));
+    weights.keeping_type(|name| name.contains("e_score_correction_bias"));
     weights.ignoring(move |name| {
         // mlx-lm leaves out layer 61 whatever their number.
         name.contains("rotary_emb.inv_freq")

@@ -73,6 +73,7 @@ fn load_text(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model
 /// The language model of a checkpoint that sees images.
 fn load_multimodal(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     weights.rename(&[("model.language_model.", "model."), ("language_model.", "")]);
+    weights.written_as(&[("", "language_model.")]);
     weights.ignoring(|name| {
         let name = name.strip_prefix("model.").unwrap_or(name);
         name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.")

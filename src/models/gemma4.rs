@@ -14,7 +14,7 @@ use super::gemma4_attention::Attentions;
 use super::gemma4_layer::Layer;
 use super::{Model, ModelFacts, positive};
 use crate::cache::{Batch, LayerCache};
-use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
+use crate::checkpoint::{Config, Cursor, LoadResult, Packing, Weights};
 use crate::mlx::{Array, Result};
 use crate::nn::{Embedding, Linear, RmsNorm};
 
@@ -62,6 +62,8 @@ fn load_text(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model
         (".experts.gate_up_proj", ".switch_mlp.gate_up_proj.weight"),
         (".experts.down_proj", ".switch_mlp.down_proj.weight"),
     ]);
+    weights.written_as(&[(".switch_mlp.", ".experts.switch_glu.")]);
+    weights.packed_by(|path| Packing::eight_bits_if(path.ends_with("router.proj")));
     weights.ignoring(is_of_no_use);
     let tied = config.bool_or("tie_word_embeddings", true)?;
     let (d_model, eps) = (
@@ -85,6 +87,7 @@ fn load_text(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model
 
 /// The language model of a checkpoint that sees and hears.
 fn load_multimodal(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
+    weights.written_as(&[("", "language_model.")]);
     let vocab_size = 262_144;
     let text = with_vocab_size(config, config.text()?, vocab_size)?;
     load_text(&text, weights)

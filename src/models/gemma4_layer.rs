@@ -8,8 +8,7 @@ use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadResult};
 use crate::mlx::{Array, Result};
 use crate::nn::{
-    Activation, ExpertShape, GatedMlp, Linear, RmsNorm, SwitchGlu, SwitchLinear, top_k_softmax,
-    weighted_sum,
+    Activation, ExpertShape, GatedMlp, Linear, RmsNorm, SwitchGlu, top_k_softmax, weighted_sum,
 };
 
 /// One layer.
@@ -180,14 +179,11 @@ fn experts(w: &Cursor, shape: ExpertShape) -> LoadResult<SwitchGlu> {
     } = shape;
     let fused = w.at("switch_mlp.gate_up_proj");
     let mut experts = if fused.has("weight") {
-        let matrix = fused.matrix(&[n_experts, d_ff.saturating_mul(2), d_model])?;
-        let rows = |start, end| -> LoadResult<SwitchLinear> {
-            let weight = matrix.rows(start, end)?;
-            Ok(SwitchLinear::plain(weight))
-        };
+        let (into, sizes) = (w.at("switch_mlp"), [n_experts, d_ff, d_model]);
+        let [gate_proj, up_proj] = SwitchGlu::load_parted(&fused, &into, sizes)?;
         SwitchGlu {
-            gate_proj: rows(0, d_ff)?,
-            up_proj: rows(d_ff, 2 * d_ff)?,
+            gate_proj,
+            up_proj,
             down_proj: w.experts("down_proj", [n_experts, d_model, d_ff], false)?,
             activation: Activation::GeluTanh,
         }

@@ -7,12 +7,14 @@
 use super::decoder::{Decoder, Frame};
 use super::grouped_moe::{Layer, SelfAttention, further_layers, layer_of};
 use super::{Model, heads, positive};
-use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Weights};
+use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Packing, Weights};
 use crate::nn::{Attention, AttentionShape, Rope};
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     let tied = config.bool("tie_word_embeddings")? && !weights.has("lm_head.weight");
     let further = further_layers(config, 1)?;
+    weights.packed_by(|path| Packing::never_if(path.ends_with("mlp.gate")));
+    weights.keeping_type(|name| name.contains("e_score_correction_bias"));
     weights.ignoring(move |name| layer_of(name).is_some_and(|i| further.contains(&i)));
     positive(config, "num_key_value_heads")?;
     let shape = AttentionShape {

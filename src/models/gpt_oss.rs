@@ -8,7 +8,7 @@ use serde_json::json;
 use super::decoder::{Block, Decoder, Frame};
 use super::{Model, heads, only, positive, windows};
 use crate::cache::{Batch, LayerCache};
-use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
+use crate::checkpoint::{Config, Cursor, LoadResult, Packing, Weights};
 use crate::mlx::{Array, Result};
 use crate::nn::{
     Activation, Attention, AttentionShape, ExpertShape, Linear, Matrix, RmsNorm, Rope, RopeShape,
@@ -36,6 +36,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
             return Err(config.invalid(key, expected).into());
         }
     }
+    weights.packed_by(|path| Packing::eight_bits_if(path.ends_with("router")));
     // mlx-lm does not read the setting: where there are biases, they count.
     let stored = weights.has("model.layers.0.self_attn.q_proj.bias");
     let bias = config.bool_or("attention_bias", true)? || stored;
@@ -172,6 +173,9 @@ fn experts(w: &Cursor, shape: ExpertShape) -> LoadResult<SwitchGlu> {
             activation: Activation::SwigluOai,
         });
     }
+    // Laid out otherwise in MLX's format.
+    let told = w;
+    let w = &w.untold();
     let matrix = |name: &str, out, inner| {
         if w.has(&format!("{name}_blocks")) {
             w.mxfp4_blocks(name, [e, out, inner])
@@ -185,20 +189,24 @@ fn experts(w: &Cursor, shape: ExpertShape) -> LoadResult<SwitchGlu> {
     let gate_up = matrix("gate_up_proj", 2 * d_ff, d_model)?;
     let gate_up_bias = w.tensor("gate_up_proj_bias", &[e, 2 * d_ff])?;
     let every_other = |name, first| -> LoadResult<SwitchLinear> {
-        Ok(SwitchLinear {
+        let layer = SwitchLinear {
             weight: gate_up.map(|part| own(&part.slice_step(1, first, 2)?))?,
             bias: Some(own(&gate_up_bias.slice_step(1, first, 2)?)?),
             adapter: w.at(name).stack_adapter([e, d_ff, d_model])?,
-        })
+        };
+        told.told_stack(name, layer)
     };
     Ok(SwitchGlu {
         gate_proj: every_other("gate_proj", 0)?,
         up_proj: every_other("up_proj", 1)?,
-        down_proj: SwitchLinear {
-            weight: matrix("down_proj", d_model, d_ff)?,
-            bias: Some(w.tensor("down_proj_bias", &[e, d_model])?),
-            adapter: w.at("down_proj").stack_adapter([e, d_model, d_ff])?,
-        },
+        down_proj: told.told_stack(
+            "down_proj",
+            SwitchLinear {
+                weight: matrix("down_proj", d_model, d_ff)?,
+                bias: Some(w.tensor("down_proj_bias", &[e, d_model])?),
+                adapter: w.at("down_proj").stack_adapter([e, d_model, d_ff])?,
+            },
+        )?,
         activation: Activation::SwigluOai,
     })
 }

@@ -5,7 +5,7 @@
 use super::decoder::{Decoder, Frame};
 use super::llama::Layer;
 use super::{Model, heads, positive};
-use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
+use crate::checkpoint::{Config, Cursor, LoadResult, Packing, Weights};
 use crate::nn::{Attention, AttentionShape, Rope, RopeShape};
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
@@ -13,6 +13,11 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     if tied {
         weights.ignoring(|name| name == "lm_head.weight");
     }
+    weights.packed_by(|path| {
+        let spoilt = ["self_attn.o_proj", "mlp.down_proj"];
+        let spoilt = spoilt.iter().any(|part| path.ends_with(part));
+        Packing::eight_bits_if(spoilt || path == "lm_head")
+    });
     let bias = config.bool("attention_bias")?;
     let shape = AttentionShape {
         n_kv_heads: positive(config, "num_key_value_heads")?,

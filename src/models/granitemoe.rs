@@ -6,7 +6,7 @@
 use super::decoder::{Decoder, Frame};
 use super::qwen3_moe::{Experts, MoeLayer, Routing};
 use super::{Model, heads, positive};
-use crate::checkpoint::{Config, Cursor, LoadResult, Rename, Weights};
+use crate::checkpoint::{Config, Cursor, LoadResult, Packing, Rename, Weights};
 use crate::nn::{Attention, AttentionShape, ExpertShape, Rope, RopeShape};
 
 /// Hugging Face's names of the experts' matrices.
@@ -21,6 +21,15 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     if tied {
         weights.ignoring(|name| name == "lm_head.weight");
     }
+    weights.packed_by(|path| {
+        let parts = [
+            "block_sparse_moe.router.layer",
+            "self_attn.o_proj",
+            "mlp.down_proj",
+        ];
+        let named = parts.iter().any(|part| path.ends_with(part));
+        Packing::eight_bits_if(named || path == "lm_head")
+    });
     let bias = config.bool("attention_bias")?;
     let shape = AttentionShape {
         n_kv_heads: positive(config, "num_key_value_heads")?,

@@ -6,11 +6,11 @@ use super::decoder::{Block, Decoder, Frame};
 use super::mamba2::{MixerKeys, mixer_shape, time_step_limit};
 use super::{Model, heads, nested_theta_first, only, positive};
 use crate::cache::{Batch, LayerCache};
-use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Weights};
+use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Packing, Weights};
 use crate::mlx::{Array, Result};
 use crate::nn::{
     Activation, Attention, AttentionShape, ExpertShape, GatedMlp, Linear, Mamba2, Mamba2Shape,
-    RmsNorm, Rope, RopeShape, SwitchGlu, SwitchLinear, top_k_softmax, weighted_sum,
+    RmsNorm, Rope, RopeShape, SwitchGlu, top_k_softmax, weighted_sum,
 };
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
@@ -22,6 +22,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
             (".shared_mlp.output_linear.", ".mlp.down_proj."),
         ]);
     } else {
+        weights.packed_by(|path| Packing::eight_bits_if(path.ends_with("router.layer")));
         weights.rename(&[(
             ".block_sparse_moe.output_linear.",
             ".block_sparse_moe.switch_mlp.down_proj.",
@@ -136,7 +137,7 @@ fn attention(config: &Config) -> LoadResult<impl Fn(&Cursor) -> LoadResult<Atten
 fn dense(config: &Config, w: &Cursor, d_model: usize) -> LoadResult<GatedMlp> {
     let d_ff = positive(config, "intermediate_size")?;
     match w.has("gate_up_proj.weight") {
-        true => GatedMlp::load_fused(w, d_model, d_ff),
+        true => GatedMlp::load_parted(w, d_model, d_ff),
         false => GatedMlp::load(w, d_model, d_ff, config.bool_or("mlp_bias", false)?),
     }
 }
@@ -160,15 +161,12 @@ impl Moe {
         let d_ff = positive(config, "intermediate_size")?;
         let moe = w.at("block_sparse_moe");
         let experts = if moe.has("input_linear.weight") {
-            let both = d_ff.saturating_mul(2);
-            let fused = moe.at("input_linear").matrix(&[n_experts, both, d_model])?;
-            let rows = |start, end| -> LoadResult<SwitchLinear> {
-                let weight = fused.rows(start, end)?;
-                Ok(SwitchLinear::plain(weight))
-            };
+            let (fused, into) = (moe.at("input_linear"), moe.at("switch_mlp"));
+            let shape = [n_experts, d_ff, d_model];
+            let [gate_proj, up_proj] = SwitchGlu::load_parted(&fused, &into, shape)?;
             SwitchGlu {
-                gate_proj: rows(0, d_ff)?,
-                up_proj: rows(d_ff, both)?,
+                gate_proj,
+                up_proj,
                 down_proj: moe.experts("down_proj", [n_experts, d_model, d_ff], false)?,
                 activation: Activation::Silu,
             }

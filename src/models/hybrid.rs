@@ -9,7 +9,7 @@ use super::gated_delta_net::GatedDeltaNet;
 use super::qwen3_moe::{Experts, FeedForward, Routing};
 use super::{Model, positive};
 use crate::cache::{Batch, LayerCache};
-use crate::checkpoint::{CheckpointError, Config, Cursor, LoadError, LoadResult, Weights};
+use crate::checkpoint::{CheckpointError, Config, Cursor, LoadError, LoadResult, Packing, Weights};
 use crate::mlx::{Array, Result};
 use crate::nn::{ExpertShape, GatedMlp, RmsNorm, Rope};
 
@@ -26,6 +26,10 @@ pub(super) fn load_hybrid(
     let tied = config.bool_or("tie_word_embeddings", false)?;
     // Layers that predict several tokens are not used.
     weights.ignoring(move |name| name.contains("mtp.") || (tied && name == "lm_head.weight"));
+    weights.packed_by(|path| {
+        let gates = ["mlp.gate", "shared_expert_gate"];
+        Packing::eight_bits_if(gates.iter().any(|gate| path.ends_with(gate)))
+    });
     let n_layers = size(config, "num_hidden_layers")?;
     let root = weights.root();
     let model = root.at("model");

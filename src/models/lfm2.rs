@@ -18,6 +18,14 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
         (".feed_forward.w2.", ".feed_forward.down_proj."),
         (".feed_forward.w3.", ".feed_forward.up_proj."),
     ]);
+    weights.written_as(&[
+        (".self_attn.o_proj", ".self_attn.out_proj"),
+        (".self_attn.q_norm", ".self_attn.q_layernorm"),
+        (".self_attn.k_norm", ".self_attn.k_layernorm"),
+        (".feed_forward.gate_proj", ".feed_forward.w1"),
+        (".feed_forward.down_proj", ".feed_forward.w2"),
+        (".feed_forward.up_proj", ".feed_forward.w3"),
+    ]);
     let tied = config.bool_or("tie_word_embeddings", true)?;
     if tied {
         weights.ignoring(|name| name == "lm_head.weight");

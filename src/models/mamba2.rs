@@ -15,6 +15,7 @@ const LAYER_EPS: f32 = 1e-5;
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
     weights.rename(&[("backbone.embeddings.", "backbone.embed_tokens.")]);
+    weights.written_as(&[("backbone.embed_tokens", "backbone.embeddings")]);
     only(config, "hidden_act", "silu")?;
     let tied = config.bool("tie_word_embeddings")?;
     if tied {

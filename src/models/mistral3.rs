@@ -16,6 +16,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
         name.contains("vision_tower") || name.contains("multi_modal_projector")
     });
     weights.rename(&[("model.language_model.", "model."), ("language_model.", "")]);
+    weights.written_as(&[("", "language_model.")]);
     let tied = text.bool_or("tie_word_embeddings", false)?;
     match text.str_or("model_type", "llama")? {
         "llama" | "mistral" | "ministral" => llama::load_as(&text, weights, tied, |_| true),

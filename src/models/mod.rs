@@ -49,9 +49,9 @@ mod starcoder2;
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{
     Adapters, Config, GenerationConfig, LoadError, LoadResult, Plan, Quantization, Shards, Source,
-    Weights, WeightsAs,
+    Tap, Weights, WeightsAs,
 };
-use crate::mlx::{Array, Result};
+use crate::mlx::{Array, Postponed, Result};
 use settings::{heads, nested_theta_first, only, positive, positive_or, rotary_dims, windows};
 
 /// A language model on the engine's thread.
@@ -224,6 +224,25 @@ pub fn plan(source: &Source, adapters: Option<&Adapters>) -> LoadResult<Plan> {
     weights.dry();
     files.build(&mut weights, adapters)?;
     Ok(weights.into_plan())
+}
+
+/// Tells `tap` of the parameters of the model at `source`, in mlx-lm's layout: of all their names and
+/// shapes, and their values too if `read`.
+///
+/// # Errors
+/// As [`load`]; also what `tap` says.
+pub fn tell(source: &Source, tap: &dyn Tap, read: bool) -> LoadResult<()> {
+    let files = Files::open(source)?;
+    let quantization = files.quantization.as_ref();
+    let mut weights = Weights::new(&files.shards, quantization, WeightsAs::Stored, &|_, _| {});
+    let postponed = Postponed::start();
+    if !read {
+        weights.dry();
+    }
+    weights.tap(tap);
+    let told = files.build(&mut weights, None).map(drop);
+    drop(postponed);
+    told
 }
 
 /// Bytes that the weights of the model at `source`, with a fine-tune over it, will take in memory.

@@ -7,7 +7,7 @@ use super::mamba2::{MixerKeys, mixer_shape, time_step_limit};
 use super::relu2::{Mlp, Moe};
 use super::{Model, ModelFacts, heads, only, positive};
 use crate::cache::{Batch, LayerCache};
-use crate::checkpoint::{Config, LoadError, LoadResult, Weights};
+use crate::checkpoint::{Config, LoadError, LoadResult, Packing, Weights};
 use crate::mlx::{Array, Error, Result};
 use crate::nn::{Attention, AttentionShape, Embedding, Linear, Mamba2, Mamba2Shape, RmsNorm};
 
@@ -16,6 +16,12 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
         (".mixer.switch_mlp.fc1.", ".mixer.switch_mlp.up_proj."),
         (".mixer.switch_mlp.fc2.", ".mixer.switch_mlp.down_proj."),
     ]);
+    weights.written_as(&[
+        (".mixer.switch_mlp.up_proj", ".mixer.switch_mlp.fc1"),
+        (".mixer.switch_mlp.down_proj", ".mixer.switch_mlp.fc2"),
+    ]);
+    weights.packed_by(|path| Packing::never_if(path.ends_with("mixer.gate")));
+    weights.keeping_type(|name| name.contains("e_score_correction_bias") || name.contains("A_log"));
     // Heads that guess several tokens ahead.
     weights.ignoring(|name| name.starts_with("mtp."));
     only(config, "mlp_hidden_act", "relu2")?;

@@ -34,6 +34,8 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
         name.starts_with("vision_tower") || name.starts_with("model.visual")
     });
     weights.rename(&[("language_model.", "")]);
+    weights.written_as(&[("", "language_model.")]);
+    weights.keeping_type(|name| name.ends_with("A_log"));
     let sparse = config.usize("num_experts")? > 0;
     let normalise = config.bool_or("norm_topk_prob", true)?;
     load_hybrid(config, weights, rope, false, |_, w| match sparse {

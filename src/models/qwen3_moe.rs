@@ -7,7 +7,7 @@
 use super::decoder::{Block, Decoder, Frame};
 use super::{Model, heads, positive};
 use crate::cache::{Batch, LayerCache};
-use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Weights};
+use crate::checkpoint::{Config, Cursor, LoadError, LoadResult, Packing, Weights};
 use crate::mlx::{Array, Dtype, Result};
 use crate::nn::{
     Attention, AttentionShape, ExpertShape, GatedMlp, Linear, RmsNorm, Rope, RopeShape, SwitchGlu,
@@ -19,6 +19,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     if tied {
         weights.ignoring(|name| name == "lm_head.weight");
     }
+    weights.packed_by(|path| Packing::eight_bits_if(path.ends_with("mlp.gate")));
     let bias = config.bool_or("attention_bias", false)?;
     let shape = AttentionShape {
         n_kv_heads: positive(config, "num_key_value_heads")?,
@@ -33,7 +34,6 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
         traditional: false,
     };
     let rope = Rope::load(config, rope)?;
-    let eps = config.f32("rms_norm_eps")?;
     let mixture = ExpertShape {
         // transformers 5 writes it under the name that Mixtral has for it.
         n_experts: match config.usize_opt("num_experts")? {
@@ -60,7 +60,7 @@ pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn
     let block = |i: usize, w: &Cursor| {
         let attn = w.at("self_attn");
         let self_attn = Attention::load(&attn, shape, Some(rope.clone()))?;
-        let self_attn = self_attn.with_head_norms(&attn, eps)?;
+        let self_attn = self_attn.with_head_norms(&attn, config.f32("rms_norm_eps")?)?;
         let mlp = w.at("mlp");
         let feed_forward = match mixture.n_experts > 0 && sparse.has(i) {
             true => Experts::load(config, &mlp, "gate", mixture, routing, false)?.into(),

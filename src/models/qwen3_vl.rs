@@ -26,6 +26,7 @@ fn text(config: &Config, weights: &mut Weights) -> LoadResult<Config> {
         towers.iter().any(|tower| name.starts_with(tower))
     });
     weights.rename(RENAMES);
+    weights.written_as(&[("", "language_model.")]);
     let text = config.text()?;
     // mlx-lm reads the text tower's setting, transformers the other: it then writes a head.
     let outer = config.bool_opt("tie_word_embeddings")?;

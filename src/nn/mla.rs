@@ -85,7 +85,8 @@ impl Mla {
         };
         let kv_b_proj = w.at("kv_b_proj");
         let [embed_q, unembed_out] = if kv_b_proj.has("weight") {
-            kv_b_proj.cut_matrix(&[n_heads * (nope + v_head_dim), rank], |whole| {
+            let shape = [n_heads * (nope + v_head_dim), rank];
+            kv_b_proj.cut_matrix(&shape, w, ["embed_q", "unembed_out"], |whole| {
                 let heads = whole.unflatten(0, &[n_heads as i32, -1])?; // [H, N + V, R]
                 let [keys, values] = heads.split([nope as i32, v_head_dim as i32], 1)?;
                 Ok([keys.swap_last()?, values])

@@ -39,6 +39,17 @@ impl GatedMlp {
         })
     }
 
+    /// The same of a file that has the first two in one matrix, which MLX's format has apart.
+    pub fn load_parted(w: &Cursor, d_model: usize, d_ff: usize) -> LoadResult<Self> {
+        let mlp = Self::load_fused(&w.untold(), d_model, d_ff)?;
+        Ok(Self {
+            gate_proj: w.told_linear("gate_proj", mlp.gate_proj)?,
+            up_proj: w.told_linear("up_proj", mlp.up_proj)?,
+            down_proj: w.told_linear("down_proj", mlp.down_proj)?,
+            activation: mlp.activation,
+        })
+    }
+
     /// `x [.., d_model]` to the same shape.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let gate = self.gate_proj.forward(x)?;

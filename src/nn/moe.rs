@@ -60,6 +60,20 @@ impl SwitchGlu {
         })
     }
 
+    /// The gates and inputs of experts out of one matrix `[E, 2 d_ff, d_model]` under `fused`, gates first,
+    /// which MLX's format has apart under `into`.
+    pub fn load_parted(
+        fused: &Cursor,
+        into: &Cursor,
+        [n_experts, d_ff, d_model]: [usize; 3],
+    ) -> LoadResult<[SwitchLinear; 2]> {
+        let both = d_ff.saturating_mul(2);
+        let matrix = fused.untold().matrix(&[n_experts, both, d_model])?;
+        let rows =
+            |name, start, end| into.told_stack(name, SwitchLinear::plain(matrix.rows(start, end)?));
+        Ok([rows("gate_proj", 0, d_ff)?, rows("up_proj", d_ff, both)?])
+    }
+
     /// Each token through each of its experts: `[.., k, d_model]`.
     pub fn forward(&self, x: &Array, indices: &Array) -> Result<Array> {
         self.forward_with(x, indices, |gate, up| self.activation.gated(gate, up))
