@@ -1,4 +1,5 @@
-//! Host work around the model: building graphs, sampling, and the text path.
+//! Host work around the model: building graphs, sampling, sharing out rounds, and the text path from
+//! template to events. The prefix tree's is in benches/prefix.rs.
 //!
 //!     cargo bench --bench host
 
@@ -6,8 +7,10 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pensieve::builtin;
+use pensieve::engine::share;
 use pensieve::mlx::{Array, Device, Dtype, Runtime};
 use pensieve::sample::{Params, Row, Sampler, Seen};
+use pensieve::server::Sse;
 use pensieve::text::{Chat, Text};
 use serde_json::json;
 
@@ -66,5 +69,32 @@ fn text(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, wrapper, text);
+fn scheduler(c: &mut Criterion) {
+    let left: Vec<usize> = (0..64).map(|i| 1 + i * 7919 % 4096).collect();
+    c.bench_function("scheduler: a round of 64 prompts and 32 answers", |b| {
+        b.iter(|| share(black_box(&left), 32, 512));
+    });
+}
+
+fn events(c: &mut Criterion) {
+    let chunk = json!({
+        "id": "chatcmpl-0123456789abcdef",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": "pensieve-tiny",
+        "choices": [{"index": 0, "delta": {"content": " capital"}, "finish_reason": null}],
+    });
+    c.bench_function("SSE: 1000 chunks of a chat", |b| {
+        b.iter(|| {
+            let mut out = Sse::default();
+            for _ in 0..1000 {
+                out.data(black_box(&chunk));
+            }
+            out.done();
+            out.into_text()
+        });
+    });
+}
+
+criterion_group!(benches, wrapper, text, scheduler, events);
 criterion_main!(benches);

@@ -15,12 +15,30 @@ in seconds from one origin.
 import argparse
 import json
 import math
+import os
 import random
+import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import mlx.core as mx
+
+
+def lenient(setrlimit):
+    """mlx-lm raises the limit of open files when it is imported, which valgrind does not allow."""
+
+    def call(*limits):
+        try:
+            setrlimit(*limits)
+        except ValueError:
+            pass
+
+    return call
+
+
+resource.setrlimit = lenient(resource.setrlimit)
 
 
 def without_global_scale(gather_qmm):
@@ -206,6 +224,25 @@ def grid(peer, options):
                     print(json.dumps(row(options, point, runs, peer.load_seconds)), flush=True)
 
 
+def count(peer, options):
+    """Under callgrind: counts instructions of one answer of each length of --gen, each dumped on its own."""
+
+    def control(*words):
+        child = subprocess.Popen(["callgrind_control", *words, str(os.getpid())], stdout=sys.stderr)
+        while child.poll() is None:
+            time.sleep(0.05)  # callgrind looks for commands when this process runs.
+
+    def run(tokens):
+        prompts = [[7 * i + stream for i in range(options.prompt[0])] for stream in range(options.concurrency[0])]
+        peer.together([{"prompt": prompt, "tokens": tokens, "known": 0} for prompt in prompts])
+
+    run(2)
+    control("--instr=on")
+    for tokens in options.gen:
+        run(tokens)
+        control("--dump")
+
+
 def serve(peer):
     facts = {"vocab_size": peer.vocab_size(), "load_seconds": peer.load_seconds, "mlx": mx.__version__}
     print(json.dumps(facts), flush=True)
@@ -232,6 +269,7 @@ def main():
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: as stored")
     parser.add_argument("--device", choices=["cpu", "gpu"], help="default: the one that MLX picks")
     parser.add_argument("--serve", action="store_true", help="take requests from standard input")
+    parser.add_argument("--callgrind", action="store_true", help="for benches/instructions.rs")
     options = parser.parse_args()
     if min(options.gen) < 2 or min(options.prompt + options.concurrency + [options.reps]) < 1:
         parser.error("--gen must be 2 or more; --prompt, --concurrency and --reps 1 or more")
@@ -239,7 +277,12 @@ def main():
         # mlx_lm is imported after this, because it binds its stream to the default device.
         mx.set_default_device(getattr(mx, options.device))
     peer = Peer(options.model, options.dtype, options.prefill_step_size)
-    serve(peer) if options.serve else grid(peer, options)
+    if options.serve:
+        serve(peer)
+    elif options.callgrind:
+        count(peer, options)
+    else:
+        grid(peer, options)
 
 
 if __name__ == "__main__":

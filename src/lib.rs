@@ -17,3 +17,6 @@ pub mod nn;
 pub mod sample;
 pub mod server;
 pub mod text;
+
+/// The CPU kernels: a crate of their own, so that debug builds optimize them too.
+pub use pensieve_kernels as kernels;

@@ -98,6 +98,12 @@ fn what_cannot_be_measured_is_said_before_anything_runs() {
         (&["--make-model", "gpt-5"], "possible values"),
         (&["--make-model", "qwen3-0.6b"], "--out"),
         (&["--json", "--csv"], "cannot be used with"),
+        (
+            &["--suite", "acceptance", "--scenario", "prefix"],
+            "cannot be used with",
+        ),
+        (&["--against", "mlx-lm"], "needs --model DIR"),
+        (&["--against", "llama.cpp"], "needs --gguf FILE"),
     ] {
         let output = run(&[&["bench"], arguments].concat());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -146,6 +152,7 @@ fn a_scenario_says_whether_it_reached_its_bar() {
     for (name, measures) in [
         ("admission", ["worst_gap_ms", "gap_without_ms"]),
         ("prefix", ["cold_ttft_ms", "warm_ttft_ms"]),
+        ("form", ["free_tps", "held_tps"]),
     ] {
         let output = run(&[&scenario[..], &[name, "--model", &model]].concat());
         let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -156,4 +163,74 @@ fn a_scenario_says_whether_it_reached_its_bar() {
         let code = if json["passed"] == true { 0 } else { 1 };
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn the_suite_measures_every_scenario_and_passes_nothing_unmeasured() {
+    let output = run(&words(
+        "bench --suite acceptance --json --long-prompt 64 --device cpu",
+    ));
+    let text = stdout(&output);
+    let checks = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let checks: Vec<Value> = checks.collect();
+    for scenario in [
+        "simple_query",
+        "complex_reasoning",
+        "creative_writing",
+        "code_generation",
+        "agent",
+        "long_context",
+        "json_schema",
+        "concurrent_chat",
+    ] {
+        let of = |measure| {
+            let mut of = checks.iter().filter(|check| check["scenario"] == scenario);
+            of.find(|check| check["measure"] == measure)
+        };
+        let rate = of("decode, tokens/s").unwrap_or_else(|| panic!("{scenario} in {text}"));
+        assert!(rate["value"].as_f64().unwrap() > 0.0, "{rate}");
+        assert_eq!(rate["passed"], rate["value"].as_f64().unwrap() >= 25.0);
+    }
+    let long = checks.iter().filter(|check| check["note"].is_string());
+    let long: Vec<&str> = long.map(|check| check["note"].as_str().unwrap()).collect();
+    assert!(
+        long.iter().any(|note| note.contains("instead of 20000")),
+        "{text}"
+    );
+    let all = |measure| {
+        let mut all = checks.iter().filter(|check| check["scenario"] == "all");
+        all.find(|check| check["measure"] == measure).unwrap()
+    };
+    assert!(all("load, s")["value"].as_f64().unwrap() > 0.0);
+    assert!(all("memory, GB")["value"].as_f64().unwrap() > 0.0);
+    for check in &checks {
+        assert!(
+            check["value"].is_number() || check["passed"].is_null(),
+            "{check}"
+        );
+    }
+    let missed = checks.iter().any(|check| check["passed"] == false);
+    assert_eq!(output.status.success(), !missed, "{}", stderr(&output));
+}
+
+#[test]
+fn a_dialogue_is_measured_alone_and_over_http() {
+    let server = common::Server::start(&["--model", "builtin:tiny"]);
+    let output = run(&[
+        "bench",
+        "--scenario",
+        "code_generation",
+        "--url",
+        &server.url,
+    ]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("code_generation") && !text.contains("simple_query"),
+        "{text}"
+    );
+    // What only the model's own process knows.
+    let load = text.lines().find(|line| line.contains("load, s")).unwrap();
+    assert!(load.starts_with("not measured"), "{text}");
 }

@@ -26,7 +26,9 @@ fn build() -> Result<(), String> {
     let root = manifest.parent().ok_or("mlx-sys has no parent folder")?;
     let fetched = root.join("vendor/fetched");
     println!("cargo::rerun-if-env-changed=MLX_DIR");
+    println!("cargo::rerun-if-env-changed=PENSIEVE_RELOCATABLE");
     println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=call");
     println!("cargo::rerun-if-changed=bindings.rs");
     let (target_os, target_arch) = (var("CARGO_CFG_TARGET_OS")?, var("CARGO_CFG_TARGET_ARCH")?);
     let facts = Facts {
@@ -35,6 +37,7 @@ fn build() -> Result<(), String> {
         cuda: env::var_os("CARGO_FEATURE_CUDA").is_some(),
         metal_source: env::var_os("CARGO_FEATURE_METAL_SOURCE").is_some(),
         mlx_dir: env::var_os("MLX_DIR").map(PathBuf::from),
+        relocatable: env::var_os("PENSIEVE_RELOCATABLE").is_some(),
         fetched: &fetched,
     };
     let plan = plan::plan(&facts, Path::exists)?;
@@ -59,7 +62,7 @@ fn build() -> Result<(), String> {
         println!("cargo::rustc-link-lib=dylib={}", plan.missing_library());
         return Ok(());
     }
-    bindings::generate(&sources, &fetched)?;
+    bindings::generate(&sources, &fetched, &manifest)?;
     match &plan.strategy {
         Strategy::MetalSource => metal_source::build(&sources),
         Strategy::Dir(mlx) | Strategy::Wheel(mlx) => mlx_c::build(&plan, mlx, &sources, &manifest),

@@ -1,4 +1,4 @@
-//! Compiles mlx-c's sources with `cc` against an MLX that is already built (`MLX_DIR` or a wheel).
+//! Compiles mlx-c's sources, and `call/call.cpp`, with `cc` against an MLX that is already built (`MLX_DIR` or a wheel).
 //!
 //! mlx-c's own CMake is not used here: with the CUDA wheel it asks for a CUDA toolkit, which a
 //! build machine need not have.
@@ -40,6 +40,9 @@ pub fn build(plan: &Plan, mlx: &Path, sources: &Path, manifest: &Path) -> Result
         .collect();
     files.sort();
     cc.files(files);
+    if plan.has_calls() {
+        cc.file(manifest.join("call/call.cpp"));
+    }
     cc.try_compile("mlxc").map_err(|e| {
         format!("mlx-c does not compile ({e}); a C++20 compiler is needed: GCC 12 or clang 15")
     })?;

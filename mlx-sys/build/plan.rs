@@ -56,6 +56,8 @@ pub struct Facts<'a> {
     pub metal_source: bool,
     /// The environment variable `MLX_DIR`.
     pub mlx_dir: Option<PathBuf>,
+    /// `PENSIEVE_RELOCATABLE`: the binary is to be handed out, with its libraries in an archive.
+    pub relocatable: bool,
     /// The folder that `cargo xtask vendor` fills.
     pub fetched: &'a Path,
 }
@@ -67,6 +69,8 @@ pub struct Plan {
     pub backend: Backend,
     /// Where MLX comes from.
     pub strategy: Strategy,
+    /// Whether the binary looks for its libraries nowhere but where an archive has them.
+    pub relocatable: bool,
 }
 
 /// Makes the plan. `exists` tells whether a path is there.
@@ -105,7 +109,11 @@ pub fn plan(facts: &Facts, exists: impl Fn(&Path) -> bool) -> Result<Plan, Strin
     } else {
         Strategy::Missing
     };
-    Ok(Plan { backend, strategy })
+    Ok(Plan {
+        backend,
+        strategy,
+        relocatable: facts.relocatable,
+    })
 }
 
 impl Plan {
@@ -127,25 +135,34 @@ impl Plan {
 
     /// Arguments for the linker of whatever links mlx-sys, beside `-lmlx`.
     ///
-    /// `lib_dir` is where the library lies now; a distributed binary finds it beside itself.
+    /// `lib_dir` is where the library lies now; a distributed binary finds it in the archive it came
+    /// in, which keeps the wheel's folders on Linux: libmlx.so has its own search path for them.
     pub fn link_args(&self, lib_dir: &Path) -> Vec<String> {
         let rpath = |dir: &str| format!("-Wl,-rpath,{dir}");
-        let here = lib_dir.display().to_string();
-        match self.backend {
-            Backend::Metal => vec![
-                rpath("@loader_path"),
-                rpath("@loader_path/../lib/pensieve"),
-                rpath(&here),
-            ],
+        let (origin, mut arguments) = match self.backend {
+            Backend::Metal => ("@loader_path", Vec::new()),
             // The wheel's own dependencies (BLAS, CUDA) are found by libmlx.so's rpath at run time;
             // a build machine need not have them.
-            Backend::Cpu | Backend::Cuda => vec![
-                "-Wl,--allow-shlib-undefined".into(),
-                rpath("$ORIGIN"),
-                rpath("$ORIGIN/../lib/pensieve"),
-                rpath(&here),
-            ],
+            Backend::Cpu | Backend::Cuda => {
+                ("$ORIGIN", vec!["-Wl,--allow-shlib-undefined".to_owned()])
+            }
+        };
+        arguments.push(rpath(origin));
+        arguments.push(rpath(&format!("{origin}/../lib/pensieve")));
+        if !self.relocatable {
+            arguments.push(rpath(&lib_dir.display().to_string()));
+        } else if self.backend != Backend::Metal {
+            arguments.push(rpath("$ORIGIN/../lib/pensieve/mlx/lib"));
+            // DT_RPATH counts for the libraries' own needs too: they take the C++ library that
+            // comes with them.
+            arguments.push("-Wl,--disable-new-dtags".to_owned());
         }
+        arguments
+    }
+
+    /// Whether operations of our own (`call/`) are built: on macOS the CPU is not what one computes on.
+    pub fn has_calls(&self) -> bool {
+        self.backend != Backend::Metal
     }
 
     /// Whether a compiler needs the substitute for `std::format` in `compat.h`: GCC below 13.

@@ -15,6 +15,7 @@ fn facts<'a>(target_os: &'a str, target_arch: &'a str) -> Facts<'a> {
         cuda: false,
         metal_source: false,
         mlx_dir: None,
+        relocatable: false,
         fetched: Path::new("/p/vendor/fetched"),
     }
 }
@@ -29,6 +30,7 @@ fn a_mac_uses_the_metal_wheel() {
     assert_eq!(plan.backend, Backend::Metal);
     let wheel = PathBuf::from("/p/vendor/fetched/mlx-metal/mlx");
     assert_eq!(plan.strategy, Strategy::Wheel(wheel.clone()));
+    assert!(!plan.has_calls());
     let args = plan.link_args(&wheel.join("lib"));
     assert_eq!(
         args,
@@ -155,4 +157,21 @@ fn versions_are_read_from_the_sources() {
     assert_eq!(mlx_version("#define MLX_VERSION_MAJOR 0\n"), None);
     let cmake = "if(NOT MLX_C_VERSION)\n  set(MLX_C_VERSION 0.7.0)\nendif()\n";
     assert_eq!(mlx_c_version(cmake).as_deref(), Some("0.7.0"));
+}
+
+#[test]
+fn what_is_handed_out_looks_for_nothing_where_it_was_built() {
+    for (os, arch) in [("macos", "aarch64"), ("linux", "x86_64")] {
+        let facts = Facts {
+            relocatable: true,
+            ..facts(os, arch)
+        };
+        let plan = decide(&facts, all_there).unwrap();
+        let args = plan.link_args(Path::new("/p/vendor/fetched/mlx/lib"));
+        assert!(args.iter().all(|arg| !arg.contains("/p/")), "{args:?}");
+        let archive = args.iter().any(|arg| arg.ends_with("/../lib/pensieve"));
+        assert!(archive, "{args:?}");
+        let old_tags = args.iter().any(|arg| arg == "-Wl,--disable-new-dtags");
+        assert_eq!(old_tags, os == "linux");
+    }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use super::suite::Talk;
 use super::target::{Ask, in_order};
 use super::trace::Trace;
 
@@ -32,6 +33,7 @@ pub struct Client {
     path: String,
     key: Option<String>,
     model: String,
+    context_length: Option<usize>,
     /// Letters of a token.
     letters: f64,
 }
@@ -54,13 +56,22 @@ impl Client {
             path,
             key,
             model: model.unwrap_or_default().to_owned(),
+            context_length: None,
             letters: 1.0,
         };
-        if model.is_none() {
-            let models = client.get("/models").await?;
-            let first = models.pointer("/data/0/id").and_then(Value::as_str);
-            let none = || format!("{url} lists no model; name one with --url-model");
-            client.model = first.ok_or_else(none)?.to_owned();
+        match (client.get("/models").await, model) {
+            (Err(error), None) => return Err(error),
+            // A server that has been told what to run need not list anything.
+            (Err(_), Some(_)) => {}
+            (Ok(models), _) => {
+                let found = find(&models, model);
+                client.context_length = found.and_then(context_length);
+                if model.is_none() {
+                    let id = found.and_then(|found| found.get("id")?.as_str());
+                    let none = || format!("{url} lists no model; name one with --url-model");
+                    client.model = id.ok_or_else(none)?.to_owned();
+                }
+            }
         }
         let sample = Ask::new((0..SAMPLE as u32).map(|i| i * 7 % 26).collect(), 2);
         let trace = client.follow(&sample, Instant::now()).await?;
@@ -80,6 +91,18 @@ impl Client {
         &self.model
     }
 
+    /// Tokens of prompt and answer together, if the server says so.
+    pub fn context_length(&self) -> Option<usize> {
+        self.context_length
+    }
+
+    /// Whether the address is this machine's own.
+    pub fn is_local(&self) -> bool {
+        ["127.", "localhost:", "[::1]:"]
+            .iter()
+            .any(|host| self.authority.starts_with(host))
+    }
+
     /// Sends these at once, each on a connection of its own.
     ///
     /// # Errors
@@ -95,6 +118,41 @@ impl Client {
             tasks.spawn(async move {
                 tokio::time::sleep(Duration::from_secs_f64(ask.delay.max(0.0))).await;
                 let trace = client.follow(&ask, origin).await?;
+                Ok::<_, String>((i, trace))
+            });
+        }
+        in_order(tasks).await
+    }
+
+    /// Sends dialogues, each at its time.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn talk(&self, talks: Vec<Talk>) -> Result<Vec<Trace>, String> {
+        let origin = Instant::now();
+        let mut tasks = JoinSet::new();
+        for (i, talk) in talks.into_iter().enumerate() {
+            let client = self.clone();
+            tasks.spawn(async move {
+                tokio::time::sleep(Duration::from_secs_f64(talk.delay.max(0.0))).await;
+                let mut body = json!({
+                    "model": client.model,
+                    "messages": talk.messages,
+                    "max_tokens": talk.tokens,
+                    "temperature": 0.0,
+                    "stream": true,
+                    "stream_options": {"include_usage": true},
+                });
+                match talk.schema {
+                    None => body["ignore_eos"] = json!(true),
+                    Some(schema) => {
+                        body["response_format"] = json!({
+                            "type": "json_schema",
+                            "json_schema": {"name": "answer", "strict": true, "schema": schema},
+                        });
+                    }
+                }
+                let trace = client.stream("/chat/completions", &body, origin).await?;
                 Ok::<_, String>((i, trace))
             });
         }
@@ -198,6 +256,20 @@ impl Client {
     }
 }
 
+/// The entry of this model in a list of models; the first without a name.
+fn find<'a>(models: &'a Value, model: Option<&str>) -> Option<&'a Value> {
+    let mut data = models.get("data")?.as_array()?.iter();
+    data.find(|entry| model.is_none_or(|model| entry.get("id").is_some_and(|id| id == model)))
+}
+
+/// Tokens of a model's context: Pensieve's word for it, vLLM's, or llama-server's.
+fn context_length(model: &Value) -> Option<usize> {
+    ["/context_length", "/max_model_len", "/meta/n_ctx"]
+        .iter()
+        .find_map(|pointer| model.pointer(pointer)?.as_u64())
+        .map(|tokens| tokens as usize)
+}
+
 /// What one event says.
 fn note(trace: &mut Trace, event: &Value, at: f64) -> Result<(), String> {
     if let Some(error) = event.get("error") {
@@ -290,6 +362,24 @@ mod tests {
             assert_eq!(split(url).unwrap(), (authority.into(), path.into()));
         }
         assert!(split("https://host").is_err());
+    }
+
+    #[test]
+    fn a_models_context_is_found_in_the_list() {
+        let models = json!({"data": [
+            {"id": "a", "meta": {"n_ctx": 4096}}, {"id": "b", "context_length": 8192}, {"id": "c"},
+        ]});
+        for (model, id, context) in [
+            (None, Some("a"), Some(4096)),
+            (Some("b"), Some("b"), Some(8192)),
+            (Some("c"), Some("c"), None),
+            (Some("d"), None, None),
+        ] {
+            let found = find(&models, model);
+            assert_eq!(found.and_then(|found| found["id"].as_str()), id);
+            assert_eq!(found.and_then(context_length), context);
+        }
+        assert_eq!(find(&json!({}), None), None);
     }
 
     #[test]

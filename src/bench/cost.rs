@@ -1,8 +1,8 @@
 //! What a decode step has to read and compute, by the checkpoint's shapes: the roofline's numbers.
 //!
-//! An estimate: weights, keys and values are counted, each once a step; activations, norms and a
-//! recurrent state are left out. Of experts those count that a step is expected to draw if each token
-//! draws them evenly.
+//! An estimate: weights, keys and values are counted, each once a step, and recurrent states, which are
+//! read and written; activations, norms and convolutions are left out. Of experts those count that a step
+//! is expected to draw if each token draws them evenly.
 
 use serde_json::Value;
 
@@ -25,6 +25,8 @@ pub struct Cost {
     /// Operations that a token spends on each position it looks at, in all layers.
     looking: f64,
     looking_in_window: f64,
+    /// Numbers of a stream's recurrent states, in float32.
+    state: f64,
     /// Bytes of one number in a cache.
     number: f64,
 }
@@ -96,9 +98,11 @@ impl Cost {
 
     fn caches(&mut self, text: &Config) {
         let number = |key: &str| text.value(key).and_then(Value::as_f64);
-        let (Some(n_layers), Some(n_heads)) =
-            (number("num_hidden_layers"), number("num_attention_heads"))
-        else {
+        let kinds = kinds(text);
+        let product =
+            |keys: [&str; 3]| Some(number(keys[0])? * number(keys[1])? * number(keys[2])?);
+        self.state = STATES.into_iter().find_map(product).unwrap_or(0.0) * kinds.recurrent;
+        let Some(n_heads) = number("num_attention_heads") else {
             return;
         };
         let d_model = number("hidden_size").unwrap_or(0.0);
@@ -113,22 +117,10 @@ impl Cost {
                 (2.0 * n_kv_heads * head_dim, 4.0 * n_heads * head_dim)
             }
         };
-        let kinds = text.value("layer_types").and_then(Value::as_array);
-        let of_kind = |kind: &str| {
-            let kinds = kinds?.iter().filter(|k| k.as_str() == Some(kind));
-            Some(kinds.count() as f64)
-        };
-        let pattern = number("sliding_window_pattern").filter(|&n| n >= 1.0);
-        let with_window = match (of_kind("sliding_attention"), pattern) {
-            (Some(count), _) => count,
-            (None, Some(pattern)) => n_layers - (n_layers / pattern).floor(),
-            (None, None) => 0.0,
-        };
-        let whole = of_kind("full_attention").unwrap_or(n_layers - with_window);
         self.window = number("sliding_window").unwrap_or(f64::INFINITY);
-        (self.kept, self.looking) = (kept * whole, looking * whole);
-        self.kept_in_window = kept * with_window;
-        self.looking_in_window = looking * with_window;
+        (self.kept, self.looking) = (kept * kinds.whole, looking * kinds.whole);
+        self.kept_in_window = kept * kinds.with_window;
+        self.looking_in_window = looking * kinds.with_window;
     }
 
     /// A step of `streams` tokens, each of which looks at `context` positions.
@@ -142,10 +134,88 @@ impl Cost {
         let kept = self.kept * context + self.kept_in_window * near;
         let looked = self.looking * context + self.looking_in_window * near;
         let active = self.shared.parameters + self.experts.parameters * drawn;
+        let states = streams * self.state;
         Step {
-            bytes: self.shared.bytes + self.experts.bytes * read + streams * kept * self.number,
-            flops: streams * (2.0 * active + looked),
+            bytes: self.shared.bytes
+                + self.experts.bytes * read
+                + streams * kept * self.number
+                + states * 2.0 * 4.0,
+            flops: streams * (2.0 * active + looked) + states * STATE_FLOPS,
         }
+    }
+}
+
+/// What a number of a recurrent state takes: to decay, to have a product added, and to be multiplied and
+/// summed up for the output.
+const STATE_FLOPS: f64 = 5.0;
+
+/// What a layer's state is the product of: Mamba 2's own names, Nemotron-H's, Granite's, and those of
+/// gated delta nets.
+const STATES: [[&str; 3]; 5] = [
+    ["num_heads", "head_dim", "state_size"],
+    ["num_heads", "head_dim", "ssm_state_size"],
+    ["mamba_num_heads", "mamba_head_dim", "ssm_state_size"],
+    ["mamba_n_heads", "mamba_d_head", "mamba_d_state"],
+    [
+        "linear_num_value_heads",
+        "linear_key_head_dim",
+        "linear_value_head_dim",
+    ],
+];
+
+/// Layers by what they remember.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Kinds {
+    whole: f64,
+    with_window: f64,
+    recurrent: f64,
+}
+
+fn kinds(text: &Config) -> Kinds {
+    let number = |key: &str| text.value(key).and_then(Value::as_f64);
+    let n_layers = number("num_hidden_layers").unwrap_or(0.0);
+    if let Some(types) = text.value("layer_types").and_then(Value::as_array) {
+        let count = |names: [&str; 2]| {
+            let types = types.iter().filter_map(Value::as_str);
+            types.filter(|name| names.contains(name)).count() as f64
+        };
+        return Kinds {
+            whole: count(["full_attention", "attention"]),
+            with_window: count(["sliding_attention", "chunked_attention"]),
+            recurrent: count(["linear_attention", "mamba"]),
+        };
+    }
+    if let Some(pattern) = text
+        .value("hybrid_override_pattern")
+        .and_then(Value::as_str)
+    {
+        return Kinds {
+            whole: pattern.matches('*').count() as f64,
+            with_window: 0.0,
+            recurrent: pattern.matches('M').count() as f64,
+        };
+    }
+    if number("num_attention_heads").is_none() {
+        return Kinds {
+            recurrent: n_layers,
+            ..Kinds::default()
+        };
+    }
+    let every = |key: &str| number(key).filter(|&n| n >= 1.0);
+    if let Some(interval) = every("full_attention_interval") {
+        let whole = (n_layers / interval).floor();
+        return Kinds {
+            whole,
+            with_window: 0.0,
+            recurrent: n_layers - whole,
+        };
+    }
+    let whole = every("sliding_window_pattern").map(|n| (n_layers / n).floor());
+    let whole = whole.unwrap_or(n_layers);
+    Kinds {
+        whole,
+        with_window: n_layers - whole,
+        recurrent: 0.0,
     }
 }
 
@@ -198,6 +268,83 @@ mod tests {
         );
         let (dense, _) = made("qwen3-0.6b", 1, Storage::Dense);
         assert_eq!(dense.step(1, 0).flops, empty.flops);
+    }
+
+    #[test]
+    fn of_a_mixture_the_router_counts_and_the_experts_drawn() {
+        let (cost, _) = made("qwen3-30b-a3b", 1, PACKED);
+        let attention = 2048.0 * (4096.0 + 512.0 + 512.0) + 4096.0 * 2048.0;
+        let expert = 3.0 * 2048.0 * 768.0;
+        let others = attention + 2048.0 * 128.0 + 512.0 * 2048.0;
+        assert_eq!(cost.step(1, 0).flops, 2.0 * (others + 8.0 * expert));
+        // 4.5 bits a number: a scale and a bias of 16 bits each 64 of them.
+        let one = cost.step(1, 0).bytes - cost.shared.bytes;
+        assert!((one - 8.0 * expert * 4.5 / 8.0).abs() < 1.0, "{one}");
+        // Two streams draw 16 experts, less those that both draw: 128 × (1 - (120/128)²).
+        let two = cost.step(2, 0).bytes - cost.shared.bytes;
+        let expected = 15.5 * expert * 4.5 / 8.0;
+        assert!((two - expected).abs() < 1.0, "{two} {expected}");
+    }
+
+    #[test]
+    fn a_latent_cache_keeps_a_rank_and_the_rotated_part() {
+        let (cost, _) = made("deepseek-v3-mini", 2, PACKED);
+        let (empty, deep) = (cost.step(1, 0), cost.step(1, 100));
+        assert_eq!(deep.bytes - empty.bytes, 2.0 * 100.0 * (256.0 + 32.0) * 2.0);
+        // Each head: a product with the latent and the rotated part, and one with the latent.
+        let looking = 2.0 * (256.0 + 32.0) + 2.0 * 256.0;
+        assert_eq!(deep.flops - empty.flops, 2.0 * 100.0 * 16.0 * looking);
+    }
+
+    #[test]
+    fn a_recurrent_model_reads_and_writes_its_state_at_any_depth() {
+        let (cost, bytes) = made("mamba2-130m", 1, PACKED);
+        let state = 24.0 * 64.0 * 128.0;
+        let one = cost.step(1, 0);
+        assert_eq!(one.bytes, bytes as f64 + 2.0 * 4.0 * state);
+        assert_eq!(cost.step(1, 5000), one);
+        // In: two of 1536, the state's B and C, a step a head; out; the head.
+        let products = 768.0 * (2.0 * 1536.0 + 2.0 * 128.0 + 24.0) + 1536.0 * 768.0 + 512.0 * 768.0;
+        let convolution = 4.0 * (1536.0 + 2.0 * 128.0);
+        assert_eq!(one.flops, 2.0 * (products + convolution) + 5.0 * state);
+    }
+
+    #[test]
+    fn layers_are_told_apart_by_whatever_names_them() {
+        for (config, [whole, with_window, recurrent]) in [
+            (
+                r#"{"layer_types": ["mamba", "attention", "mamba"], "num_attention_heads": 1}"#,
+                [1.0, 0.0, 2.0],
+            ),
+            (
+                r#"{"layer_types": ["linear_attention", "full_attention", "sliding_attention"]}"#,
+                [1.0, 1.0, 1.0],
+            ),
+            (
+                r#"{"hybrid_override_pattern": "M-M*-", "num_attention_heads": 1}"#,
+                [1.0, 0.0, 2.0],
+            ),
+            (
+                r#"{"full_attention_interval": 4, "num_hidden_layers": 8, "num_attention_heads": 1}"#,
+                [2.0, 0.0, 6.0],
+            ),
+            (
+                r#"{"sliding_window_pattern": 6, "num_hidden_layers": 26, "num_attention_heads": 1}"#,
+                [4.0, 22.0, 0.0],
+            ),
+            (r#"{"num_hidden_layers": 3}"#, [0.0, 0.0, 3.0]),
+        ] {
+            let expected = Kinds {
+                whole,
+                with_window,
+                recurrent,
+            };
+            assert_eq!(
+                kinds(&Config::parse("config.json", config.as_bytes()).unwrap()),
+                expected,
+                "{config}"
+            );
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::row::{Measures, Row};
 use super::stats::Ratio;
 use super::system::{CpuTime, GpuWatch, resident_bytes};
 use super::target::{Ask, Target, random_ids};
+use super::trace::Trace;
 
 /// What is to be measured.
 #[derive(Clone, Debug)]
@@ -73,13 +74,13 @@ impl Grid {
     /// What a request said that failed.
     pub async fn run(&self, target: &Target, point: Point) -> Result<Row, String> {
         let gpu = GpuWatch::start();
-        let mut course = Course::new(self, target, point).await?;
+        let mut measures = Measures::default();
+        let mut course = Course::new(self, target, point, &mut measures).await?;
         for _ in 0..self.warm_up {
             course.run(target, None).await?;
         }
         // What was seen so far is not of the measurements.
         let _ = gpu.as_ref().map(GpuWatch::take);
-        let mut measures = Measures::default();
         for _ in 0..self.reps {
             course.run(target, Some(&mut measures)).await?;
         }
@@ -101,11 +102,12 @@ impl Grid {
     /// What a request said that failed.
     pub async fn versus(&self, a: &Target, b: &Target, point: Point) -> Result<[Row; 2], String> {
         let targets = [a, b];
-        let mut courses = [
-            Course::new(self, a, point).await?,
-            Course::new(self, b, point).await?,
-        ];
         let mut measures = [Measures::default(), Measures::default()];
+        let [ours, theirs] = &mut measures;
+        let mut courses = [
+            Course::new(self, a, point, ours).await?,
+            Course::new(self, b, point, theirs).await?,
+        ];
         for rep in 0..self.warm_up + self.reps {
             for ((course, target), measures) in courses.iter_mut().zip(targets).zip(&mut measures) {
                 course
@@ -142,11 +144,17 @@ pub struct Course {
 }
 
 impl Course {
-    /// Prepares a point: what lies before the prompts is computed once.
+    /// Prepares a point: measures first tokens of prompts of which nothing is known, at their first use
+    /// of the kernels that they need; then what lies before the prompts is computed once.
     ///
     /// # Errors
     /// What a request said that failed.
-    pub async fn new(grid: &Grid, target: &Target, point: Point) -> Result<Self, String> {
+    pub async fn new(
+        grid: &Grid,
+        target: &Target,
+        point: Point,
+        measures: &mut Measures,
+    ) -> Result<Self, String> {
         // Of this point alone, so that no other has left it in a cache.
         let place = [point.prompt, point.answer, point.depth, point.concurrency];
         let seed = place.iter().fold(grid.seed, |seed, &n| {
@@ -158,8 +166,15 @@ impl Course {
             prefixes: vec![Vec::new(); point.concurrency],
             runs: 0,
         };
+        let vocab = target.vocab();
+        let cold = (0..point.concurrency).map(|i| {
+            let seed = seed.wrapping_add(u64::MAX / 4 + i as u64);
+            Ask::new(random_ids(point.depth + point.prompt, vocab, seed), 1)
+        });
+        let cold = target.together(cold.collect()).await?;
+        let firsts = cold.iter().filter_map(Trace::first);
+        measures.ttft_cold_ms.extend(firsts.map(|s| 1e3 * s));
         if point.depth > 0 {
-            let vocab = target.vocab();
             for (i, prefix) in course.prefixes.iter_mut().enumerate() {
                 let seed = seed.wrapping_add(u64::MAX / 2 + i as u64);
                 *prefix = random_ids(point.depth, vocab, seed);
@@ -196,10 +211,9 @@ impl Course {
         let asks = asks.collect();
         let before = CpuTime::now();
         let traces = target.together(asks).await?;
-        let after = CpuTime::now();
+        let used = CpuTime::now().since(before);
         if let Some(measures) = measures {
-            let used = before.zip(after).map(|(before, after)| after.since(before));
-            measures.add(&self.point, &traces, used.filter(|_| target.is_here()));
+            measures.add(&self.point, &traces, target.is_here().then_some(used));
         }
         Ok(())
     }

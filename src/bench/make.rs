@@ -421,9 +421,10 @@ mod tests {
             if !new && shape.name != "moonlight-16b-a3b" {
                 continue;
             }
-            let small = shape.with_layers(1).with_vocab(512);
+            let small = shape.with_layers(1).with_vocab(512).with_few_experts();
             let folder = tempfile::tempdir().unwrap();
-            let made = make(small, PACKED, 1, folder.path(), |_, _| ()).unwrap();
+            let made = make(small, PACKED, 1, folder.path(), |_, _| ());
+            let made = made.unwrap_or_else(|e| panic!("{}: {e}", shape.name));
             let source = Source::Directory(folder.path().to_owned());
             let checked = check(&source, None, &|_, _| ());
             let checked = checked.unwrap_or_else(|e| panic!("{}: {e}", shape.name));

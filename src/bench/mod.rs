@@ -13,8 +13,10 @@ pub mod row;
 pub mod scenario;
 pub mod shapes;
 pub mod stats;
+pub mod suite;
 pub mod system;
 pub mod target;
 pub mod trace;
+pub mod verdict;
 
 mod vocabulary;

@@ -1,4 +1,4 @@
-//! mlx-lm as a target: the script of peers/, in a Python process, fed requests line by line.
+//! Another program as a target: a script of peers/, in a Python process, fed requests line by line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -10,11 +10,37 @@ use serde_json::{Value, json};
 use super::target::Ask;
 use super::trace::Trace;
 
-/// The script, so that the binary alone is enough.
-const SCRIPT: &str = include_str!("../../peers/mlx_lm_bench.py");
+/// What runs in Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// mlx-lm, on a directory.
+    MlxLm,
+    /// llama.cpp by llama-cpp-python, on a GGUF file.
+    LlamaCpp,
+}
 
-/// A Python process in which mlx-lm has the model. It ends when this is dropped.
+impl Kind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::MlxLm => "mlx-lm",
+            Kind::LlamaCpp => "llama.cpp",
+        }
+    }
+
+    /// Its script, so that the binary alone is enough.
+    fn script(self) -> &'static str {
+        match self {
+            Kind::MlxLm => include_str!("../../peers/mlx_lm_bench.py"),
+            Kind::LlamaCpp => include_str!("../../peers/llama_cpp_bench.py"),
+        }
+    }
+}
+
+/// A Python process in which another program has the model. It ends when this is dropped.
 pub struct Peer {
+    /// The program.
+    pub kind: Kind,
     /// Rows of its embedding.
     pub vocab: usize,
     /// Seconds that loading took.
@@ -26,9 +52,11 @@ pub struct Peer {
 /// How the peer is started.
 #[derive(Clone, Debug)]
 pub struct PeerOptions<'a> {
-    /// The Python that has mlx-lm.
+    /// The program.
+    pub kind: Kind,
+    /// The Python that has it.
     pub python: &'a str,
-    /// The model's directory.
+    /// The model's directory, or its file.
     pub model: &'a Path,
     /// `cpu` or `gpu`, if one was asked for.
     pub device: Option<&'a str>,
@@ -43,7 +71,9 @@ impl Peer {
     /// If Python does not start, or ends before it has the model; its own words are on standard error.
     pub fn start(options: &PeerOptions) -> Result<Peer, String> {
         let mut command = Command::new(options.python);
-        command.args(["-c", SCRIPT, "--serve"]).arg(options.model);
+        let name = options.kind.name();
+        command.args(["-c", options.kind.script(), "--serve"]);
+        command.arg(options.model);
         for (flag, value) in [("--device", options.device), ("--dtype", options.dtype)] {
             if let Some(value) = value {
                 command.args([flag, value]);
@@ -52,7 +82,7 @@ impl Peer {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|e| {
             format!(
-                "cannot start {}: {e}; give the Python that has mlx-lm with --python",
+                "cannot start {}: {e}; give the Python that has {name} with --python",
                 options.python
             )
         })?;
@@ -60,6 +90,7 @@ impl Peer {
             return Err("the peer has no pipes".into());
         };
         let mut peer = Peer {
+            kind: options.kind,
             vocab: 0,
             load_seconds: 0.0,
             child,
@@ -79,7 +110,8 @@ impl Peer {
     /// What the peer says, or that it is gone.
     pub fn together(&self, asks: &[Ask]) -> Result<Vec<Trace>, String> {
         if asks.iter().any(|ask| ask.delay > 0.0 || ask.form.is_some()) {
-            return Err("mlx-lm can be measured on a grid only".into());
+            let name = self.kind.name();
+            return Err(format!("{name} can be measured on a grid only"));
         }
         let asks: Vec<Value> = asks
             .iter()
@@ -87,7 +119,7 @@ impl Peer {
             .collect();
         let answer = self.line(Some(json!({"asks": asks})))?;
         if let Some(error) = answer.get("error") {
-            return Err(format!("mlx-lm failed: {error}"));
+            return Err(format!("{} failed: {error}", self.kind.name()));
         }
         let traces = answer.get("traces").and_then(Value::as_array);
         let traces = traces.ok_or("the peer's answer has no traces")?;
@@ -96,7 +128,8 @@ impl Peer {
 
     /// Sends a line, if there is one to send, and reads one.
     fn line(&self, send: Option<Value>) -> Result<Value, String> {
-        let gone = |e: std::io::Error| format!("mlx-lm's process is gone: {e}");
+        let name = self.kind.name();
+        let gone = |e: std::io::Error| format!("{name}'s process is gone: {e}");
         let mut pipes = self.pipes.lock().map_err(|e| e.to_string())?;
         let (to, from) = &mut *pipes;
         if let (Some(line), Some(to)) = (send, to) {
@@ -106,9 +139,9 @@ impl Peer {
         }
         let mut line = String::new();
         if from.read_line(&mut line).map_err(gone)? == 0 {
-            return Err("mlx-lm's process has ended; what it said is above".into());
+            return Err(format!("{name}'s process has ended; what it said is above"));
         }
-        serde_json::from_str(&line).map_err(|e| format!("mlx-lm's process said {line:?}: {e}"))
+        serde_json::from_str(&line).map_err(|e| format!("{name}'s process said {line:?}: {e}"))
     }
 }
 
@@ -133,5 +166,6 @@ fn trace(value: &Value) -> Result<Trace, String> {
         cached_tokens: count("cached_tokens"),
         tokens: count("tokens").unwrap_or(stamps.len()),
         peak_memory: count("peak_memory"),
+        step: None,
     })
 }

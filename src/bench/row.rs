@@ -12,8 +12,11 @@ use crate::engine::Rates;
 /// What was measured at one point, one number a stream, a gap or a repetition.
 #[derive(Clone, Debug, Default)]
 pub struct Measures {
-    /// Milliseconds from sending to the first token, of each stream.
+    /// Milliseconds from sending to the first token, of each stream. What lies before the prompt is
+    /// known by then, and kernels are warm.
     pub ttft_ms: Vec<f64>,
+    /// The same of the first run of all, of which nothing was known.
+    pub ttft_cold_ms: Vec<f64>,
     /// Computed tokens of prompts a second until all streams have their first token, of each
     /// repetition.
     pub prefill_tps: Vec<f64>,
@@ -37,6 +40,10 @@ pub struct Measures {
     pub cpu_ms_per_token: Vec<f64>,
     /// The same of the engine's thread: the host's part.
     pub engine_cpu_ms_per_token: Vec<f64>,
+    /// Milliseconds of a decoding step in which the host built and started the next, of each stream.
+    pub step_host_ms: Vec<f64>,
+    /// Milliseconds of a decoding step in which the host waited for the device, of each stream.
+    pub step_wait_ms: Vec<f64>,
     /// The most bytes that MLX held so far.
     pub peak_memory: Option<usize>,
 }
@@ -54,6 +61,10 @@ impl Measures {
             self.cached_tokens
                 .extend(trace.cached_tokens.map(|n| n as f64));
             self.peak_memory = self.peak_memory.max(trace.peak_memory);
+            if let Some((host, wait)) = trace.step {
+                self.step_host_ms.push(1e3 * host);
+                self.step_wait_ms.push(1e3 * wait);
+            }
         }
         self.prefill_tps.extend(prefill_rate(traces));
         self.aggregate_tps.extend(aggregate_rate(traces));
@@ -67,9 +78,10 @@ impl Measures {
     }
 
     /// Every measure with its name, in the order in which they are written.
-    pub fn named(&self) -> [(&'static str, &[f64]); 8] {
+    pub fn named(&self) -> [(&'static str, &[f64]); 11] {
         [
             ("ttft_ms", &self.ttft_ms),
+            ("ttft_cold_ms", &self.ttft_cold_ms),
             ("prefill_tps", &self.prefill_tps),
             ("decode_tps", &self.decode_tps),
             ("itl_ms", &self.itl_ms),
@@ -77,6 +89,8 @@ impl Measures {
             ("total_tps", &self.total_tps),
             ("cpu_ms_per_token", &self.cpu_ms_per_token),
             ("engine_cpu_ms_per_token", &self.engine_cpu_ms_per_token),
+            ("step_host_ms", &self.step_host_ms),
+            ("step_wait_ms", &self.step_wait_ms),
         ]
     }
 }
@@ -151,8 +165,7 @@ impl Row {
                 json!(rounded(roof.rates.flops_per_second)),
             );
             say("bandwidth_share", json!(rounded(roof.bandwidth_share())));
-            let share = roof.flops / roof.seconds / roof.rates.flops_per_second;
-            say("flops_share", json!(rounded(share)));
+            say("flops_share", json!(rounded(roof.flops_share())));
         }
         if let Some(versus) = &self.versus {
             say("versus", Value::Object(versus.clone()));
@@ -200,6 +213,9 @@ impl Row {
         let itl = Summary::of(&measures.itl_ms);
         let gigabytes = |bytes: usize| three_digits(bytes as f64 / 1e9);
         let percent = |roof: Roof| three_digits(100.0 * roof.bandwidth_share());
+        let rate_percent = |roof: Roof| three_digits(100.0 * roof.flops_share());
+        let megabytes = |roof: Roof| three_digits(roof.bytes / 1e6);
+        let gigaflops = |roof: Roof| three_digits(roof.flops / 1e9);
         vec![
             ("target", self.target.name.clone()),
             ("prompt", point.prompt.to_string()),
@@ -214,8 +230,13 @@ impl Row {
             ("itl ms", number(itl.map(|s| three_digits(s.p50)))),
             ("p99", number(itl.map(|s| three_digits(s.p99)))),
             ("max", number(itl.map(|s| three_digits(s.max)))),
+            ("host ms", p50(&measures.step_host_ms)),
+            ("wait ms", p50(&measures.step_wait_ms)),
             ("peak GB", number(measures.peak_memory.map(gigabytes))),
+            ("step MB", number(self.roof().map(megabytes))),
+            ("GFLOP", number(self.roof().map(gigaflops))),
             ("bandw %", number(self.roof().map(percent))),
+            ("flops %", number(self.roof().map(rate_percent))),
         ]
     }
 }
@@ -231,6 +252,10 @@ struct Roof {
 impl Roof {
     fn bandwidth_share(&self) -> f64 {
         self.bytes / self.seconds / self.rates.bytes_per_second
+    }
+
+    fn flops_share(&self) -> f64 {
+        self.flops / self.seconds / self.rates.flops_per_second
     }
 }
 
@@ -326,6 +351,7 @@ mod tests {
             cached_tokens: Some(0),
             tokens: 3,
             peak_memory: Some(2_000_000_000),
+            step: Some((0.1, 0.4)),
         };
         let used = CpuTime {
             process: 0.6,
@@ -367,6 +393,8 @@ mod tests {
             ("total_tps", 2.0),
             ("cpu_ms_per_token", 200.0),
             ("engine_cpu_ms_per_token", 100.0),
+            ("step_host_ms", 100.0),
+            ("step_wait_ms", 400.0),
         ] {
             assert_eq!(json[name]["p50"], median, "{name}");
             for part in ["p5", "p90", "p99", "max"] {
@@ -376,6 +404,7 @@ mod tests {
         assert_eq!(json["gen"], 3);
         assert_eq!(json["tokens"], 3.0);
         assert_eq!(json["gpu_watts"], Value::Null);
+        assert_eq!(json["ttft_cold_ms"], Value::Null);
     }
 
     #[test]

@@ -205,6 +205,19 @@ pub const SHAPES: &[Shape] = &[
         },
     },
     Shape {
+        name: "qwen3-narrow",
+        about: "Qwen3 0.6B's 28 layers, so narrow that a step is the host's work; not published",
+        dims: Dims {
+            d_model: 64,
+            d_ff: 128,
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 16,
+            vocab: 512,
+            ..QWEN3
+        },
+    },
+    Shape {
         name: "llama-3.2-1b",
         about: "Llama 3.2 1B",
         dims: Dims {
@@ -283,6 +296,27 @@ pub const SHAPES: &[Shape] = &[
         },
     },
     Shape {
+        name: "gemma3-4b",
+        about: "Gemma 3 4B's text tower, five layers of six with a window of 1,024; positions unscaled",
+        dims: Dims {
+            d_model: 2560,
+            n_layers: 34,
+            d_ff: 10_240,
+            n_heads: 8,
+            n_kv_heads: 4,
+            head_dim: 256,
+            vocab: 262_208,
+            tied: true,
+            context: 131_072,
+            theta: 1e6,
+            eps: 1e-6,
+            family: Family::Gemma3 {
+                window: 1024,
+                pattern: 6,
+            },
+        },
+    },
+    Shape {
         name: "mamba2-130m",
         about: "Mamba-2 130M, recurrent",
         dims: MAMBA2,
@@ -294,6 +328,16 @@ pub const SHAPES: &[Shape] = &[
             d_model: 1024,
             n_layers: 48,
             n_heads: 32,
+            ..MAMBA2
+        },
+    },
+    Shape {
+        name: "mamba2-2.7b",
+        about: "Mamba-2 2.7B, recurrent",
+        dims: Dims {
+            d_model: 2560,
+            n_layers: 64,
+            n_heads: 80,
             ..MAMBA2
         },
     },
@@ -359,6 +403,19 @@ impl Shape {
     /// With so many rows of the embedding instead of its own.
     pub fn with_vocab(mut self, vocab: usize) -> Self {
         self.dims.vocab = vocab;
+        self
+    }
+
+    /// With no more experts than a token takes (of each group): all kinds of its tensors in few bytes.
+    #[cfg(test)]
+    pub(super) fn with_few_experts(mut self) -> Self {
+        match &mut self.dims.family {
+            Family::Qwen3Moe {
+                n_experts, top_k, ..
+            } => *n_experts = *top_k,
+            Family::DeepseekV3(latent) => latent.n_experts = latent.n_group * latent.top_k,
+            _ => {}
+        }
         self
     }
 

@@ -1,16 +1,20 @@
-//! What is measured: an engine in this process, a server, or mlx-lm.
+//! What is measured: an engine in this process, a server, or another program by a script.
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::client::{Client, LETTERS};
 use super::cost::Cost;
 use super::make::mix;
 use super::peer::Peer;
+use super::suite::Talk;
 use super::trace::Trace;
 use crate::engine::{Event, Handle, Rates, Request};
 use crate::sample::{Form, Params};
+use crate::text::guide::{Constraint, Forms};
+use crate::text::{Chat, Text};
 
 /// A request to be timed.
 #[derive(Clone, Debug)]
@@ -80,9 +84,15 @@ pub struct Target {
 }
 
 enum Kind {
-    Engine(Handle),
+    Engine(Box<Local>),
     Http(Client),
     Peer(Peer),
+}
+
+/// An engine, and what dialogues need beside it.
+struct Local {
+    handle: Handle,
+    text: Option<(Text, Forms)>,
 }
 
 impl Target {
@@ -99,15 +109,25 @@ impl Target {
                 load_seconds: Some(facts.load_seconds),
                 roofline,
             },
-            kind: Kind::Engine(handle),
+            kind: Kind::Engine(Box::new(Local { handle, text: None })),
         }
+    }
+
+    /// With the tokenizer and chat template that dialogues with an engine need.
+    pub fn with_text(mut self, text: Text) -> Self {
+        if let Kind::Engine(local) = &mut self.kind {
+            let facts = local.handle.facts();
+            let forms = Forms::new(text.tokenizer(), facts.vocab_size, &facts.eos_ids);
+            local.text = Some((text, forms));
+        }
+        self
     }
 
     /// A server with OpenAI's API. Its prompts are texts.
     pub fn http(client: Client) -> Self {
         Self {
             vocab: LETTERS,
-            context_length: None,
+            context_length: client.context_length(),
             facts: TargetFacts {
                 name: client.address().to_owned(),
                 model: client.model().to_owned(),
@@ -117,13 +137,13 @@ impl Target {
         }
     }
 
-    /// mlx-lm in a process of its own; `model` is the model's name.
+    /// Another program in a process of its own; `model` is the model's name.
     pub fn peer(peer: Peer, model: String) -> Self {
         Self {
             vocab: peer.vocab,
             context_length: None,
             facts: TargetFacts {
-                name: "mlx-lm".into(),
+                name: peer.kind.name().into(),
                 model,
                 load_seconds: Some(peer.load_seconds),
                 ..TargetFacts::default()
@@ -152,16 +172,74 @@ impl Target {
         matches!(self.kind, Kind::Engine(_))
     }
 
+    /// Whether it computes on this machine, as far as its address tells.
+    pub fn is_on_this_machine(&self) -> bool {
+        match &self.kind {
+            Kind::Engine(_) | Kind::Peer(_) => true,
+            Kind::Http(client) => client.is_local(),
+        }
+    }
+
     /// Sends these at once and waits until all have ended. The traces come in the order of the asks.
     ///
     /// # Errors
     /// The first refusal or failure, as the target says it.
     pub async fn together(&self, asks: Vec<Ask>) -> Result<Vec<Trace>, String> {
         match &self.kind {
-            Kind::Engine(handle) => together(handle, asks).await,
+            Kind::Engine(local) => together(&local.handle, asks).await,
             Kind::Http(client) => client.together(asks).await,
             Kind::Peer(peer) => peer.together(&asks),
         }
+    }
+
+    /// Sends these dialogues, each at its time, and waits until all have ended. The traces come in
+    /// their order.
+    ///
+    /// # Errors
+    /// The first refusal or failure, as the target says it.
+    pub async fn talk(&self, talks: Vec<Talk>) -> Result<Vec<Trace>, String> {
+        match &self.kind {
+            Kind::Engine(local) => {
+                let asks: Result<Vec<Ask>, String> =
+                    talks.iter().map(|talk| local.encode(talk)).collect();
+                together(&local.handle, asks?).await
+            }
+            Kind::Http(client) => client.talk(talks).await,
+            Kind::Peer(peer) => Err(format!(
+                "{} can be measured on a grid only",
+                peer.kind.name()
+            )),
+        }
+    }
+}
+
+impl Local {
+    /// A dialogue's tokens, by the chat template if there is one.
+    fn encode(&self, talk: &Talk) -> Result<Ask, String> {
+        let Some((text, forms)) = &self.text else {
+            return Err("dialogues need the model's tokenizer".into());
+        };
+        let prompt = match text.has_template() {
+            true => text.encode_chat(&Chat {
+                messages: talk.messages.clone(),
+                add_generation_prompt: true,
+                ..Chat::default()
+            }),
+            false => {
+                let content = |message: &Value| message["content"].as_str().map(str::to_owned);
+                let whole: Vec<String> = talk.messages.iter().filter_map(content).collect();
+                text.tokenizer().encode(&whole.join("\n"), true)
+            }
+        };
+        let form = talk
+            .schema
+            .clone()
+            .map(|schema| forms.compile(&Constraint::JsonSchema(schema)));
+        Ok(Ask {
+            form: form.transpose().map_err(|e| e.at("the schema"))?,
+            delay: talk.delay,
+            ..Ask::new(prompt.map_err(|e| e.to_string())?, talk.tokens)
+        })
     }
 }
 
@@ -220,6 +298,9 @@ async fn follow(handle: &Handle, request: Request, origin: Instant) -> Result<Tr
                 trace.cached_tokens = Some(stats.cached_tokens);
                 trace.tokens = stats.completion_tokens;
                 trace.peak_memory = Some(stats.peak_memory);
+                let each = |seconds: f64| seconds / stats.steps as f64;
+                let step = (each(stats.building), each(stats.waiting));
+                trace.step = (stats.steps > 0).then_some(step);
                 return Ok(trace);
             }
             Event::Failed(message) => return Err(message),

@@ -17,6 +17,9 @@ pub struct Trace {
     pub tokens: usize,
     /// The most memory that MLX held so far, in bytes, if that is known.
     pub peak_memory: Option<usize>,
+    /// Seconds of a decoding step, the mean, in which the host built and started the next, and in which
+    /// it waited for the device; if that is known.
+    pub step: Option<(f64, f64)>,
 }
 
 impl Trace {

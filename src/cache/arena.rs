@@ -151,8 +151,11 @@ impl ArenaCache {
             .store
             .read(row.at + first - row.start, row.len - first)?;
         Ok(match row.kind {
-            Kind::Full => LayerCache::Full(FullCache::of(k, v, row.len)),
-            Kind::Latent => LayerCache::Latent(LatentCache::of(k, v.dim(-1)?, row.len)),
+            Kind::Full => LayerCache::Full(FullCache::of(Buffer::of(k), Buffer::of(v), row.len)),
+            Kind::Latent => {
+                let rank = v.dim(-1)?;
+                LayerCache::Latent(LatentCache::of(Buffer::of(k), rank, row.len))
+            }
             Kind::Window(reach) => LayerCache::Window(WindowCache::of(
                 reach,
                 Buffer::of(k),

@@ -89,21 +89,9 @@ impl Buffer {
         self.array.as_ref().map(entries).transpose()
     }
 
-    /// Joins `parts` in a new buffer of at least `room` positions.
-    pub fn joined(parts: &[Array], room: usize) -> Result<Self> {
-        let Some(like) = parts.first() else {
-            return Ok(Self::default());
-        };
-        let mut len = 0;
-        for part in parts {
-            len += part.dim(2)? as usize;
-        }
-        let rest = room.max(len + 1).next_multiple_of(STEP) - len;
-        let shape = [like.dim(0)?, like.dim(1)?, rest as i32, like.dim(3)?];
-        let rest = Array::zeros(&shape, like.dtype())?;
-        let all: Vec<&Array> = parts.iter().chain([&rest]).collect();
-        let array = Array::concatenate(&all, 2)?;
-        Ok(Self { array: Some(array) })
+    /// The capacity of a buffer for `len` entries, one more at least, and `room` if that is more.
+    pub fn room(len: usize, room: usize) -> usize {
+        room.max(len + 1).next_multiple_of(STEP)
     }
 
     /// Bytes it takes, unused room included.

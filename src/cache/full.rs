@@ -13,13 +13,9 @@ pub struct FullCache {
 }
 
 impl FullCache {
-    /// From `len` keys and values, `[1, K, len, D]` and `[1, K, len, V]`.
-    pub(super) fn of(keys: Array, values: Array, len: usize) -> Self {
-        Self {
-            keys: Buffer::of(keys),
-            values: Buffer::of(values),
-            len,
-        }
+    /// From buffers that begin with `len` keys and values.
+    pub(super) fn of(keys: Buffer, values: Buffer, len: usize) -> Self {
+        Self { keys, values, len }
     }
 
     pub(super) fn update(&mut self, k: &Array, v: &Array, offset: usize) -> Result<RowView> {
@@ -59,17 +55,6 @@ impl FullCache {
         ])
     }
 
-    /// One that holds these `len` keys and values, with room for `room`.
-    pub(super) fn restored(
-        keys: &[Array],
-        values: &[Array],
-        len: usize,
-        room: usize,
-    ) -> Result<Self> {
-        let (keys, values) = (Buffer::joined(keys, room)?, Buffer::joined(values, room)?);
-        Ok(Self { keys, values, len })
-    }
-
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -99,13 +84,9 @@ pub struct LatentCache {
 }
 
 impl LatentCache {
-    /// From `len` latents, `[1, 1, len, R + P]`, and their R.
-    pub(super) fn of(latents: Array, rank: i32, len: usize) -> Self {
-        Self {
-            latents: Buffer::of(latents),
-            rank,
-            len,
-        }
+    /// From a buffer that begins with `len` latents, and the features of values in one, or 0.
+    pub(super) fn of(latents: Buffer, rank: i32, len: usize) -> Self {
+        Self { latents, rank, len }
     }
 
     /// Features of a latent that values are made of; 0 before the first update.
@@ -145,14 +126,6 @@ impl LatentCache {
     /// The latents at `start..end`, a view.
     pub(super) fn entries(&self, start: usize, end: usize) -> Result<Option<Array>> {
         self.latents.entries(start, end)
-    }
-
-    /// One that holds these `len` latents, with room for `room`.
-    pub(super) fn restored(latents: &[Array], len: usize, room: usize) -> Result<Self> {
-        let latents = Buffer::joined(latents, room)?;
-        // The next update tells.
-        let rank = 0;
-        Ok(Self { latents, rank, len })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -173,23 +173,6 @@ impl WindowCache {
         Ok([self.keys.entries(from, to)?, self.values.entries(from, to)?])
     }
 
-    /// One that ends at `len` and holds these keys and values, from position `start` on.
-    pub(super) fn restored(
-        reach: Reach,
-        [keys, values]: [&[Array]; 2],
-        start: usize,
-        len: usize,
-    ) -> Result<Self> {
-        let room = len - start + STEP;
-        Ok(Self {
-            reach,
-            keys: Buffer::joined(keys, room)?,
-            values: Buffer::joined(values, room)?,
-            start,
-            len,
-        })
-    }
-
     pub(super) fn len(&self) -> usize {
         self.len
     }

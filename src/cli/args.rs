@@ -9,6 +9,7 @@ use super::bench_args::Bench;
 use super::convert_args::Convert;
 use super::form::FormArgs;
 use super::hub_args::{Doctor, List, Pull, Rm, Show};
+use super::manual::{Completions, Man};
 use super::sampling::Sampling;
 use super::{exit, size};
 use crate::checkpoint::Source;
@@ -88,6 +89,11 @@ pub enum Command {
     /// Look for what keeps models from being fetched, loaded or served here, and say what to do
     #[command(after_help = exit::TABLE)]
     Doctor(Doctor),
+    /// Print a shell's completions of this command line
+    Completions(Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(Man),
 }
 
 /// Arguments of `run`.
@@ -464,7 +470,8 @@ impl DeviceChoice {
 /// `--weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WeightsChoice {
-    /// What is fastest: as stored on a GPU, float32 on a CPU
+    /// What is fastest: on a CPU matrices as stored and the rest in float32, on CUDA unpacked where
+    /// there is room, on Metal as stored
     Auto,
     /// As stored; quantized ones stay so
     Keep,

@@ -6,18 +6,20 @@ use serde_json::Value;
 
 use super::args::{Model, WeightsChoice};
 use super::ask::print;
-use super::bench_args::{Bench, GridArgs, Make, Scenario};
+use super::bench_args::{Bar, Bench, GridArgs, Make, Work};
 use super::{Done, Failure, check, model};
 use crate::bench::client::Client;
 use crate::bench::cost::Cost;
 use crate::bench::grid::{Grid, Point};
 use crate::bench::make::{Storage, make};
-use crate::bench::peer::{Peer, PeerOptions};
+use crate::bench::peer::{self, Peer, PeerOptions};
 use crate::bench::report;
 use crate::bench::row::Format;
 use crate::bench::scenario::{STREAMS, Setting, admission, endless, form, prefix};
 use crate::bench::shapes::Shape;
+use crate::bench::suite::{self, CHATS, Conditions, Dialogue};
 use crate::bench::target::Target;
+use crate::bench::verdict::{Verdict, summed_up};
 use crate::engine::{Engine, Options, probe};
 use crate::mlx::Device;
 use crate::sample::Form;
@@ -32,18 +34,24 @@ pub fn run(args: Bench) -> Done {
         .enable_all()
         .build()
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
+    let work = args.scenario.work();
     // Held until all is done; a server needs none.
     let engine = match &args.target.url {
         Some(_) => None,
         None => {
             let most = args.grid.concurrency.iter().max().copied().unwrap_or(1);
-            let most = match args.scenario.scenario {
-                Some(_) => STREAMS,
-                None => most.max(2),
+            let most = match work {
+                Work::Bar(_) => STREAMS,
+                Work::Dialogues(_) => CHATS,
+                Work::Grid => most.max(2),
             };
             // Only what lies before prompts is to be found again, and what a scenario shares.
             let depth = args.grid.depth.iter().any(|&depth| depth > 0);
-            let reuse = depth || args.scenario.scenario == Some(Scenario::Prefix);
+            let reuse = match work {
+                Work::Grid => depth,
+                Work::Bar(bar) => depth || bar == Bar::Prefix,
+                Work::Dialogues(_) => true,
+            };
             let rates = probe(args.model.load.device.device()).map_err(Failure::Work)?;
             Some((start(&args.model, most, reuse)?, rates))
         }
@@ -59,12 +67,23 @@ pub fn run(args: Bench) -> Done {
             (None, Some(url)) => connect(&args, url).await?,
             (None, None) => return Err(Failure::Usage("there is nothing to measure".into())),
         };
-        match (args.scenario.scenario, &args.target.against) {
-            (Some(which), _) => run_scenario(&args, which, &target).await,
-            (None, None) => run_grid(&args, &target, None).await,
-            (None, Some(other)) => {
+        if let Work::Dialogues(dialogues) = &work {
+            let target = match args.target.url {
+                Some(_) => target,
+                None => {
+                    let (source, _) = model::find(&args.model.load.files)?;
+                    target.with_text(model::open_text(&source)?)
+                }
+            };
+            return run_dialogues(&args, dialogues, &target).await;
+        }
+        match (work, &args.target.against) {
+            (Work::Bar(bar), _) => run_scenario(&args, bar, &target).await,
+            (_, None) => run_grid(&args, &target, None).await,
+            (_, Some(other)) => {
                 let other = match other.as_str() {
-                    "mlx-lm" => Target::peer(peer(&args)?, target.facts().model.clone()),
+                    "mlx-lm" => Target::peer(mlx_lm(&args)?, target.facts().model.clone()),
+                    "llama.cpp" => Target::peer(llama_cpp(&args)?, target.facts().model.clone()),
                     url => connect(&args, url).await?,
                 };
                 run_grid(&args, &target, Some(&other)).await
@@ -80,7 +99,7 @@ async fn connect(args: &Bench, url: &str) -> Done<Target> {
 }
 
 /// mlx-lm on the same model, unpacked and placed as this process has it.
-fn peer(args: &Bench) -> Done<Peer> {
+fn mlx_lm(args: &Bench) -> Done<Peer> {
     let load = &args.model.load;
     if load.files.model.starts_with("builtin:") || load.files.adapter_path.is_some() {
         return Err(Failure::Usage(
@@ -90,12 +109,10 @@ fn peer(args: &Bench) -> Done<Peer> {
     let device = load.device.device();
     let on_cpu = device.unwrap_or_else(Device::best) == Device::Cpu;
     let options = PeerOptions {
+        kind: peer::Kind::MlxLm,
         python: &args.target.python,
         model: &load.files.directory(),
-        device: device.map(|device| match device {
-            Device::Cpu => "cpu",
-            Device::Gpu => "gpu",
-        }),
+        device: device.map(device_name),
         dtype: match load.weights {
             WeightsChoice::Auto if on_cpu => Some("float32"),
             WeightsChoice::Auto | WeightsChoice::Keep => None,
@@ -105,6 +122,32 @@ fn peer(args: &Bench) -> Done<Peer> {
         },
     };
     Peer::start(&options).map_err(Failure::Work)
+}
+
+/// llama.cpp on the GGUF file given.
+fn llama_cpp(args: &Bench) -> Done<Peer> {
+    let Some(model) = &args.target.gguf else {
+        return Err(Failure::Usage(
+            "--against llama.cpp needs --gguf FILE; peers/gguf_shape.py writes one of a model's shape, \
+             with random weights"
+                .into(),
+        ));
+    };
+    let options = PeerOptions {
+        kind: peer::Kind::LlamaCpp,
+        python: &args.target.python,
+        model,
+        device: args.model.load.device.device().map(device_name),
+        dtype: None,
+    };
+    Peer::start(&options).map_err(Failure::Work)
+}
+
+fn device_name(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Gpu => "gpu",
+    }
 }
 
 async fn run_grid(args: &Bench, target: &Target, other: Option<&Target>) -> Done {
@@ -148,11 +191,34 @@ async fn run_grid(args: &Bench, target: &Target, other: Option<&Target>) -> Done
     Ok(())
 }
 
-async fn run_scenario(args: &Bench, which: Scenario, target: &Target) -> Done {
-    let wanted = match which {
-        Scenario::Admission => 16_384,
-        Scenario::Prefix => 8192,
-        Scenario::Form => 64,
+async fn run_dialogues(args: &Bench, dialogues: &[Dialogue], target: &Target) -> Done {
+    let conditions = Conditions {
+        seed: args.grid.seed,
+        longest: args.scenario.long_prompt,
+    };
+    let checks = suite::run(target, dialogues, conditions).await;
+    let checks = checks.map_err(Failure::Work)?;
+    for check in &checks {
+        print(&match args.output.json {
+            true => format!("{}\n", check.json()),
+            false => check.text(),
+        })?;
+    }
+    if !args.output.json {
+        print(&summed_up(&checks))?;
+    }
+    let missed = checks.iter().filter(|c| c.verdict() == Verdict::Fail);
+    match missed.count() {
+        0 => Ok(()),
+        n => Err(Failure::Work(format!("{n} targets are missed"))),
+    }
+}
+
+async fn run_scenario(args: &Bench, bar: Bar, target: &Target) -> Done {
+    let wanted = match bar {
+        Bar::Admission => 16_384,
+        Bar::Prefix => 8192,
+        Bar::Form => 64,
     };
     // Room for the answer, and for the prompt before it.
     let room = target
@@ -170,10 +236,10 @@ async fn run_scenario(args: &Bench, which: Scenario, target: &Target) -> Done {
         reps: args.grid.reps,
         seed: args.grid.seed,
     };
-    let outcome = match which {
-        Scenario::Admission => admission(target, setting).await,
-        Scenario::Prefix => prefix(target, setting).await,
-        Scenario::Form => form(target, setting, endless_form(args, target)?).await,
+    let outcome = match bar {
+        Bar::Admission => admission(target, setting).await,
+        Bar::Prefix => prefix(target, setting).await,
+        Bar::Form => form(target, setting, endless_form(args, target)?).await,
     };
     let outcome = outcome.map_err(Failure::Work)?;
     print(&match args.output.json {

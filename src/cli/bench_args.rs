@@ -9,6 +9,7 @@ use super::args::{Model, at_least};
 use crate::bench::make::{GROUPS, WIDTHS};
 use crate::bench::row::Format;
 use crate::bench::shapes::{SHAPES, Shape};
+use crate::bench::suite::{DIALOGUES, Dialogue};
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -80,10 +81,13 @@ pub struct TargetArgs {
     )]
     pub api_key: Option<String>,
     /// Measure this too, in turn with the other, and print the ratios with their 95% ranges:
-    /// `mlx-lm` on the same --model, or the address of a server
-    #[arg(long, value_name = "mlx-lm|URL", conflicts_with = "scenario")]
+    /// `mlx-lm` on the same --model, `llama.cpp` on the file --gguf, or the address of a server
+    #[arg(long, value_name = "mlx-lm|llama.cpp|URL", conflicts_with = "scenario")]
     pub against: Option<String>,
-    /// The Python that has mlx-lm
+    /// The GGUF file that llama.cpp gets
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub gguf: Option<PathBuf>,
+    /// The Python that has mlx-lm or llama-cpp-python
     #[arg(
         long,
         default_value = "python3",
@@ -100,10 +104,66 @@ pub struct ScenarioArgs {
     /// Measure this scenario instead of the grid; ends with code 1 if it misses its bar
     #[arg(long, value_enum, value_name = "NAME")]
     pub scenario: Option<Scenario>,
-    /// Tokens of the scenario's long prompt [default: 16384 for admission, 8192 for prefix, 64 for form, less
-    /// where the context is smaller]
+    /// Run every scenario of dialogues instead of the grid; ends with code 1 if a target is missed
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["scenario", "against"])]
+    pub suite: Option<Suite>,
+    /// Tokens of the scenario's long prompt [default: 16384 for admission, 8192 for prefix, 64 for form,
+    /// 20000 for agent, 16000 for long_context, less where the context is smaller]
     #[arg(long, value_name = "TOKENS", value_parser = at_least::<64>)]
     pub long_prompt: Option<usize>,
+}
+
+/// What is to be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The grid.
+    Grid,
+    /// A scenario with a bar of its own.
+    Bar(Bar),
+    /// Dialogues, against the product's targets.
+    Dialogues(Vec<Dialogue>),
+}
+
+/// Scenarios with a bar of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// What a long prompt costs a running stream.
+    Admission,
+    /// What a shared beginning saves.
+    Prefix,
+    /// What a form costs.
+    Form,
+}
+
+impl ScenarioArgs {
+    /// What is to be measured.
+    pub fn work(&self) -> Work {
+        let one = |dialogue| Work::Dialogues(vec![dialogue]);
+        match (self.suite, self.scenario) {
+            (Some(Suite::Acceptance), _) => Work::Dialogues(DIALOGUES.to_vec()),
+            (None, None) => Work::Grid,
+            (None, Some(scenario)) => match scenario {
+                Scenario::Admission => Work::Bar(Bar::Admission),
+                Scenario::Prefix => Work::Bar(Bar::Prefix),
+                Scenario::Form => Work::Bar(Bar::Form),
+                Scenario::SimpleQuery => one(Dialogue::SimpleQuery),
+                Scenario::ComplexReasoning => one(Dialogue::ComplexReasoning),
+                Scenario::CreativeWriting => one(Dialogue::CreativeWriting),
+                Scenario::CodeGeneration => one(Dialogue::CodeGeneration),
+                Scenario::Agent => one(Dialogue::Agent),
+                Scenario::LongContext => one(Dialogue::LongContext),
+                Scenario::JsonSchema => one(Dialogue::JsonSchema),
+                Scenario::ConcurrentChat => one(Dialogue::ConcurrentChat),
+            },
+        }
+    }
+}
+
+/// `--suite`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// All scenarios from simple_query to concurrent_chat, against the product's targets
+    Acceptance,
 }
 
 /// `--scenario`.
@@ -115,6 +175,29 @@ pub enum Scenario {
     Prefix,
     /// Eight streams held to a JSON schema against eight free ones
     Form,
+    /// A short question, 100 tokens
+    #[value(name = "simple_query")]
+    SimpleQuery,
+    /// A sum to be reasoned about, 100 tokens
+    #[value(name = "complex_reasoning")]
+    ComplexReasoning,
+    /// The opening of a story, 100 tokens
+    #[value(name = "creative_writing")]
+    CreativeWriting,
+    /// A function to be written, 100 tokens
+    #[value(name = "code_generation")]
+    CodeGeneration,
+    /// Ten turns with tool results over a shared beginning of 20000 tokens
+    Agent,
+    /// A question about a text of 16000 tokens
+    #[value(name = "long_context")]
+    LongContext,
+    /// An answer that a JSON schema holds
+    #[value(name = "json_schema")]
+    JsonSchema,
+    /// Sixteen chats that come at random, two a second
+    #[value(name = "concurrent_chat")]
+    ConcurrentChat,
 }
 
 /// How rows are printed.
@@ -131,7 +214,7 @@ pub struct Output {
     #[arg(long, group = "format")]
     pub markdown: bool,
     /// Write a page with the grid's rows and plots of them too
-    #[arg(long, value_name = "FILE.html", conflicts_with = "scenario")]
+    #[arg(long, value_name = "FILE.html", conflicts_with_all = ["scenario", "suite"])]
     pub report: Option<PathBuf>,
 }
 

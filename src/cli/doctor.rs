@@ -4,7 +4,7 @@
 //! The self-test runs in a process of its own: whatever the machine does to it, the doctor goes on.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::ask::print;
 use super::hub_args::Doctor;
-use super::{Done, Failure};
+use super::{Done, Failure, kernels};
 use crate::builtin;
 use crate::hub::error::bytes;
 use crate::hub::{Installed, Settings, installed, machine, missing, verify};
@@ -25,7 +25,7 @@ const ANSWER: &str = "The capital of France is Paris.";
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
+pub(super) enum Level {
     Fine,
     Note,
     Wrong,
@@ -33,15 +33,15 @@ enum Level {
 
 /// What one look found, and what to do about it.
 #[derive(Clone, Debug)]
-struct Finding {
+pub(super) struct Finding {
     about: &'static str,
-    level: Level,
+    pub(super) level: Level,
     found: String,
     remedy: Option<String>,
 }
 
 impl Finding {
-    fn fine(about: &'static str, found: impl Into<String>) -> Finding {
+    pub(super) fn fine(about: &'static str, found: impl Into<String>) -> Finding {
         Finding {
             about,
             level: Level::Fine,
@@ -50,7 +50,11 @@ impl Finding {
         }
     }
 
-    fn note(about: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(super) fn note(
+        about: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
         Finding {
             level: Level::Note,
             remedy: Some(remedy.into()),
@@ -58,7 +62,11 @@ impl Finding {
         }
     }
 
-    fn wrong(about: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(super) fn wrong(
+        about: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
         Finding {
             level: Level::Wrong,
             ..Finding::note(about, found, remedy)
@@ -70,7 +78,7 @@ impl Finding {
 pub fn run(args: Doctor) -> Done {
     let mut findings = vec![system(), chip(), memory(), mlx_library()];
     if cfg!(target_os = "macos") {
-        findings.push(metallib());
+        findings.push(kernels::finding());
         findings.push(wired_limit());
     }
     match Settings::from_env() {
@@ -191,51 +199,21 @@ fn mlx_library() -> Finding {
             format!("{version}, on the CPU: there is no Metal device"),
             "run it outside of a virtual machine, in a session that may use the GPU",
         ),
+        Ok(version) if backend == "CPU" && cfg!(feature = "cuda") => Finding::wrong(
+            "mlx",
+            format!("{version}, on the CPU: there is no CUDA device"),
+            "see whether `nvidia-smi` lists a GPU, and driver 580 or later; a container must be given it",
+        ),
         Ok(version) if backend == "CPU" => Finding::note(
             "mlx",
             format!("{version}, on the CPU"),
-            "large models are slow so; with an NVIDIA GPU, build with `--features cuda`",
+            "large models are slow so; with an NVIDIA GPU, take the archive for CUDA",
         ),
         Ok(version) => Finding::fine("mlx", format!("{version}, on {backend}")),
         Err(e) => Finding::wrong(
             "mlx",
             e.to_string(),
             "install Pensieve again: its MLX is broken",
-        ),
-    }
-}
-
-/// MLX's compiled kernels, which it looks for beside its library.
-fn metallib() -> Finding {
-    const NAME: &str = "mlx.metallib";
-    let binary = std::env::current_exe().and_then(|path| path.canonicalize());
-    let folder = binary
-        .ok()
-        .and_then(|path| path.parent().map(Path::to_path_buf));
-    let places = folder
-        .into_iter()
-        .flat_map(|folder| [folder.join(NAME), folder.join("../lib").join(NAME)]);
-    let found: Option<PathBuf> = places.into_iter().find(|path| path.is_file());
-    match found {
-        Some(path) => match std::fs::read(&path) {
-            Ok(content) => {
-                let newer = content.windows(4).any(|window| window == b"_nax");
-                let kernels = match newer {
-                    true => "with the matrix kernels of M5 and later",
-                    false => "without the matrix kernels of M5 and later",
-                };
-                Finding::fine("metallib", format!("{}, {kernels}", path.display()))
-            }
-            Err(e) => Finding::wrong(
-                "metallib",
-                format!("{}: {e}", path.display()),
-                "make the file readable, or install Pensieve again",
-            ),
-        },
-        None => Finding::note(
-            "metallib",
-            format!("{NAME} is not beside the binary"),
-            "fine for a binary that stays where it was built; otherwise install Pensieve again",
         ),
     }
 }
@@ -411,8 +389,11 @@ fn self_test(device: &str) -> Finding {
         Ok(answer) if answer["text"] == ANSWER => Finding::fine(
             "self-test",
             format!(
-                "the built-in model answers on the {device}, {:.1} s",
-                began.elapsed().as_secs_f64()
+                "the built-in model answers on the {device}: {:.1} s with loading, {:.0} tokens/s",
+                began.elapsed().as_secs_f64(),
+                answer["decode_tokens_per_second"]
+                    .as_f64()
+                    .unwrap_or_default()
             ),
         ),
         Ok(answer) => Finding::wrong(
@@ -431,9 +412,15 @@ fn self_test(device: &str) -> Finding {
     }
 }
 
+/// This very program; where the system does not say (Linux without /proc), as it was called.
+fn program() -> PathBuf {
+    let called = || std::env::args_os().next().map(PathBuf::from);
+    let found = std::env::current_exe().ok().or_else(called);
+    found.unwrap_or_else(|| PathBuf::from(env!("CARGO_PKG_NAME")))
+}
+
 fn ask(device: &str) -> Result<Value, String> {
-    let binary = std::env::current_exe().map_err(|e| format!("this program is not found: {e}"))?;
-    let mut child = Command::new(binary)
+    let mut child = Command::new(program())
         .args([
             "run",
             "--model",
@@ -449,7 +436,7 @@ fn ask(device: &str) -> Result<Value, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| format!("cannot start: {e}"))?;
+        .map_err(|e| format!("this program cannot be started again: {e}"))?;
     let began = Instant::now();
     // What it prints is far less than a pipe holds, so it ends without being read.
     while let Ok(None) = child.try_wait() {
@@ -472,4 +459,28 @@ fn ask(device: &str) -> Result<Value, String> {
         return Err(format!("{}: {message}", output.status));
     }
     serde_json::from_slice(&output.stdout).map_err(|e| format!("the answer cannot be read: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_that_is_not_fine_has_a_remedy_in_both_forms() {
+        let findings = [
+            Finding::fine("a", "good"),
+            Finding::note("b", "so", "do this"),
+            Finding::wrong("c", "bad", "do that"),
+        ];
+        let json = as_json(&findings);
+        assert_eq!(json["healthy"], false);
+        assert_eq!(as_json(&findings[..2])["healthy"], true);
+        assert_eq!(json["findings"][2]["remedy"], "do that");
+        assert!(json["findings"][0]["remedy"].is_null());
+        let text = as_text(&findings);
+        assert!(
+            text.contains("-> do this") && text.contains("WRONG c"),
+            "{text}"
+        );
+    }
 }

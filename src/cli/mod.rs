@@ -17,7 +17,9 @@ mod fetching;
 mod form;
 mod fuse;
 mod hub_args;
+mod kernels;
 mod list;
+mod manual;
 mod model;
 mod perplexity;
 mod progress;
@@ -64,6 +66,8 @@ pub fn main() -> ! {
         Command::Show(args) => show::run(args),
         Command::Rm(args) => rm::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man(args) => manual::man(&args),
     };
     let code = match done {
         Ok(()) => 0,

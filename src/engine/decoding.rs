@@ -1,5 +1,7 @@
 //! The sequences that take their steps together, and their caches: a row each.
 
+use std::time::{Duration, Instant};
+
 use super::draw::Pending;
 use super::sequence::{Progress, Sequence};
 use super::step;
@@ -14,6 +16,8 @@ pub struct Decoding {
     caches: Vec<LayerCache>,
     /// Whether those that end well get their caches back.
     gives_back: bool,
+    /// How long the last step was waited for.
+    waited: Duration,
 }
 
 /// A sequence that takes part no more, and how it ended.
@@ -26,6 +30,7 @@ impl Decoding {
             sequences: Vec::new(),
             caches: Vec::new(),
             gives_back,
+            waited: Duration::ZERO,
         }
     }
 
@@ -89,10 +94,15 @@ impl Decoding {
         // Those whose pending token is the last that may come take no part in the step.
         let last = self.remove(|sequence| !sequence.goes_on());
         let mut sequences: Vec<&mut Sequence> = self.sequences.iter_mut().collect();
+        let began = Instant::now();
         let started = match sequences.is_empty() {
             true => Ok(Vec::new()),
             false => step::advance(model, &mut sequences, &mut self.caches),
         };
+        let built = Instant::now();
+        for sequence in sequences {
+            sequence.note_step(built - began, self.waited);
+        }
         let last = last.into_iter().map(|(mut sequence, outcome)| {
             let pending = sequence.pending.take();
             let outcome = outcome.and_then(|()| take(&mut sequence, pending).unwrap_or(Ok(())));
@@ -104,6 +114,7 @@ impl Decoding {
                 let pairs = self.sequences.iter_mut().zip(current);
                 let outcomes = pairs.map(|(sequence, pending)| take(sequence, pending));
                 let outcomes = outcomes.collect();
+                self.waited = built.elapsed();
                 self.end(outcomes)
             }
             Err(error) => self.give_up(&error),

@@ -29,6 +29,7 @@ pub use memory::{Bytes, MemoryParts};
 pub use perplexity::{Perplexity, Scorer};
 pub use probe::{Rates, probe};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
+pub use schedule::share;
 pub use start::Engine;
 pub use thread::{Options, WeightsMode, default_max_running};
 pub use warm::Loading;

@@ -63,6 +63,12 @@ pub struct Stats {
     pub prefill: f64,
     /// From the first token to the last.
     pub decode: f64,
+    /// Decoding steps that it took part in.
+    pub steps: usize,
+    /// In those, while the engine's thread built and started the next step: the host's part.
+    pub building: f64,
+    /// In those, while the engine's thread waited for the device.
+    pub waiting: f64,
     /// The most memory MLX has held since the model was loaded, in bytes.
     pub peak_memory: usize,
 }

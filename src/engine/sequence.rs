@@ -274,6 +274,13 @@ impl Sequence {
         Ok(())
     }
 
+    /// Takes note of a step that was built in `building`, after one that was waited for in `waiting`.
+    pub fn note_step(&mut self, building: Duration, waiting: Duration) {
+        self.stats.steps += 1;
+        self.stats.building += building.as_secs_f64();
+        self.stats.waiting += waiting.as_secs_f64();
+    }
+
     /// Reports the token that `current` is, waiting for it.
     ///
     /// # Errors

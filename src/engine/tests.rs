@@ -60,13 +60,30 @@ fn health(handle: &Handle) -> Health {
     runtime.block_on(handle.health(Duration::from_secs(20)))
 }
 
-/// Sends a request and lets through the forward passes that its footprint's probe took.
-fn gated(capacity: usize, options: Options) -> (super::Engine, Arc<Gate>, usize) {
+/// Opens its gate when the test ends, also by failing: the engine, dropped next, waits for its thread.
+struct Keeper(Arc<Gate>);
+
+impl std::ops::Deref for Keeper {
+    type Target = Gate;
+
+    fn deref(&self) -> &Gate {
+        &self.0
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// An engine behind a gate that is shut now, and the passes that went through before.
+fn gated(capacity: usize, options: Options) -> (super::Engine, Keeper, usize) {
     let gate = Arc::new(Gate::default());
     let engine = start_gated(capacity, options, gate.clone()).unwrap();
     gate.close();
     let passed = gate.passed();
-    (engine, gate, passed)
+    (engine, Keeper(gate), passed)
 }
 
 #[test]

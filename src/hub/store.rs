@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hf_hub::{CacheRepo, Repo, RepoType};
 
@@ -83,20 +84,28 @@ impl Store {
         let parent = path.parent().unwrap_or(&self.root);
         std::fs::create_dir_all(parent).map_err(failed("create", parent))?;
         // Beside the folder: everything in it is taken for a revision.
-        let new = self.root.join(".pensieve.ref");
+        let new = self.root.join(unique(".pensieve.ref"));
         std::fs::write(&new, commit).map_err(failed("write", &new))?;
         std::fs::rename(&new, &path).map_err(failed("write", &path))
     }
 
-    /// Notes that the commit has no file `name`, for programs that would ask the hub for it.
+    /// Notes that the commit has no file `name`, for programs that would ask the hub for it. Where
+    /// nothing can be written they will ask.
     ///
     /// # Errors
     /// What the system says.
     pub fn note_absent(&self, commit: &str, name: &str) -> Result {
         let folder = self.root.join(".no_exist").join(commit);
-        std::fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         let path = folder.join(name);
-        std::fs::write(&path, b"").map_err(failed("write", &path))
+        // What is noted stays as it is: the cache may be read-only now.
+        if path.exists() {
+            return Ok(());
+        }
+        let made = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, b""));
+        match made {
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            made => made.map_err(failed("write", &path)),
+        }
     }
 
     /// Makes the finished file with `etag` visible as `name` of `commit`. Gives whether it is a copy, so
@@ -124,16 +133,35 @@ impl Store {
                 Err(e) => tracing::info!("{}: no symbolic links ({e})", pointer.display()),
             }
         }
-        remove_old(&pointer)?;
-        if std::fs::hard_link(&blob, &pointer).is_ok() {
-            return Ok(false);
-        }
-        // Copied beside it first: a half copy must not be seen under the name.
-        let half = self.root.join(".pensieve.copy");
-        std::fs::copy(&blob, &half).map_err(failed("copy", &blob))?;
-        std::fs::rename(&half, &pointer).map_err(failed("write", &pointer))?;
-        Ok(true)
+        // Made beside it first: neither a half file nor none must be seen under the name.
+        let new = self.root.join(unique(".pensieve.copy"));
+        let copied = match std::fs::hard_link(&blob, &new) {
+            Ok(()) => false,
+            Err(_) => match std::fs::copy(&blob, &new) {
+                Ok(_) => true,
+                // Another process made its copy of it and needs the blob no more.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && pointer.is_file() => {
+                    remove_old(&new)?;
+                    return Ok(false);
+                }
+                Err(e) => {
+                    remove_old(&new)?;
+                    return Err(failed("copy", &blob)(e));
+                }
+            },
+        };
+        std::fs::rename(&new, &pointer).map_err(failed("write", &pointer))?;
+        // Two names of one file are left as they are.
+        remove_old(&new)?;
+        Ok(copied)
     }
+}
+
+/// A name that no other process or thread uses.
+fn unique(start: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{start}.{}.{n}", std::process::id())
 }
 
 fn remove_old(pointer: &Path) -> Result {
@@ -207,6 +235,62 @@ mod tests {
         let pointer = store.snapshot(COMMIT).join("config.json");
         assert!(pointer.symlink_metadata().unwrap().is_file());
         assert_eq!(std::fs::read(&pointer).unwrap(), b"one");
+    }
+
+    /// Everything under a folder that this file makes on its way.
+    fn left_over(store: &Store) -> Vec<String> {
+        let entries = std::fs::read_dir(store.root()).unwrap().flatten();
+        let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+        names.filter(|name| name.contains("pensieve")).collect()
+    }
+
+    #[test]
+    fn several_may_note_a_reference_and_show_a_file_at_once() {
+        let cache = tempfile::tempdir().unwrap();
+        let first = store(cache.path(), false, "a/b");
+        std::fs::create_dir_all(first.root().join("blobs")).unwrap();
+        std::fs::write(first.blob("e1"), "one").unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let path = cache.path();
+                scope.spawn(move || {
+                    let store = store(path, false, "a/b");
+                    for round in 0..50 {
+                        let commit = format!("{:040x}", thread * 100 + round);
+                        store.set_reference(&commit).unwrap();
+                        store.publish(COMMIT, "config.json", "e1").unwrap();
+                    }
+                });
+            }
+        });
+        assert!(first.reference().is_some());
+        let shown = first.snapshot(COMMIT).join("config.json");
+        assert_eq!(std::fs::read(shown).unwrap(), b"one");
+        assert_eq!(left_over(&first), [""; 0]);
+    }
+
+    #[test]
+    fn a_blob_that_another_process_used_up_is_not_missed() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = store(cache.path(), false, "a/b");
+        let shown = store.snapshot(COMMIT).join("config.json");
+        std::fs::create_dir_all(shown.parent().unwrap()).unwrap();
+        assert!(store.publish(COMMIT, "config.json", "e1").is_err());
+        std::fs::write(&shown, "one").unwrap();
+        assert!(!store.publish(COMMIT, "config.json", "e1").unwrap());
+        assert_eq!(std::fs::read(&shown).unwrap(), b"one");
+        assert_eq!(left_over(&store), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_noted_as_absent_is_not_written_again() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = store(cache.path(), true, "a/b");
+        let note = store.root().join(".no_exist").join(COMMIT).join("x.json");
+        store.note_absent(COMMIT, "x.json").unwrap();
+        std::fs::write(&note, "there").unwrap();
+        store.note_absent(COMMIT, "x.json").unwrap();
+        assert_eq!(std::fs::read_to_string(&note).unwrap(), "there");
     }
 
     #[test]

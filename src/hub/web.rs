@@ -377,11 +377,16 @@ fn join(base: &Uri, location: &str) -> String {
 /// Whether `no_proxy` names the host, or a domain that it is in.
 fn is_exempt(uri: &Uri, no_proxy: &str) -> bool {
     let Some(host) = uri.host() else { return false };
+    // An IPv6 address stands in brackets in an address, and in lists as people like.
+    let host = host.trim_matches(['[', ']']);
     no_proxy.split(',').map(str::trim).any(|entry| {
         let (entry, port) = match entry.rsplit_once(':') {
-            Some((name, port)) if !name.contains(':') => (name, port.parse().ok()),
+            Some((name, port)) if name.ends_with(']') || !name.contains(':') => {
+                (name, port.parse().ok())
+            }
             _ => (entry, None),
         };
+        let entry = entry.trim_matches(['[', ']']);
         let domain = entry.trim_start_matches('*').trim_start_matches('.');
         let matches = entry == "*"
             || (!domain.is_empty()
@@ -448,6 +453,11 @@ mod tests {
         assert!(exempt("http://h:8", "h:8"));
         assert!(!exempt("http://h:9", "h:8"));
         assert!(!exempt("https://ab.example", "b.example"));
+        for list in ["::1", "[::1]", "[::1]:8", "a, ::1"] {
+            assert!(exempt("http://[::1]:8", list), "{list}");
+        }
+        assert!(!exempt("http://[::1]:9", "[::1]:8"));
+        assert!(!exempt("http://[::1]:8", "::2"));
         assert!(!exempt("https://h", ""));
         assert!(!exempt("https://h", ",,"));
     }

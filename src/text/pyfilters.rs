@@ -3,6 +3,7 @@
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
 use minijinja::{Environment, Error, Value};
 
+use super::budget;
 use super::pymethods::strip;
 use super::pyvalue::{JsonStyle, dumps, items, list, pairs, str as py_str, type_error};
 
@@ -95,7 +96,11 @@ pub(super) fn install(env: &mut Environment<'_>) {
 fn iterate(value: &Value) -> Result<Vec<Value>, Error> {
     match value.kind() {
         ValueKind::None => Err(type_error("'NoneType' object is not iterable")),
-        _ => Ok(value.try_iter()?.collect()),
+        _ => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            budget::charge(items.len().saturating_mul(size_of::<Value>()))?;
+            Ok(items)
+        }
     }
 }
 
@@ -111,12 +116,15 @@ fn length(value: &Value) -> Result<usize, Error> {
     }
 }
 
-fn replace(value: &Value, old: &Value, new: &Value, count: Option<i64>) -> String {
+fn replace(value: &Value, old: &Value, new: &Value, count: Option<i64>) -> Result<String, Error> {
     let (text, old, new) = (py_str(value), py_str(old), py_str(new));
-    match count.and_then(|count| usize::try_from(count).ok()) {
+    budget::check_replace(&text, &old, &new)?;
+    let replaced = match count.and_then(|count| usize::try_from(count).ok()) {
         Some(count) => text.replacen(&old, &new, count),
         None => text.replace(&old, &new),
-    }
+    };
+    budget::charge(replaced.len())?;
+    Ok(replaced)
 }
 
 fn join(value: &Value, separator: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
@@ -136,7 +144,9 @@ fn join(value: &Value, separator: Option<Value>, kwargs: Kwargs) -> Result<Strin
             Some(attribute) => out.push_str(&py_str(&item.get_item(attribute)?)),
             None => out.push_str(&py_str(&item)),
         }
+        budget::check_product(1, out.len())?;
     }
+    budget::charge(out.len())?;
     Ok(out)
 }
 
@@ -213,7 +223,7 @@ fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Er
     };
     let sort_keys = argument(3, "sort_keys")?.is_some_and(|flag| flag.is_true());
     kwargs.assert_all_used()?;
-    dumps(
+    let text = dumps(
         value,
         &JsonStyle {
             ensure_ascii,
@@ -222,5 +232,7 @@ fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Er
             colon,
             sort_keys,
         },
-    )
+    )?;
+    budget::charge(text.len())?;
+    Ok(text)
 }

@@ -269,3 +269,105 @@ fn a_network_that_is_not_there_is_said_to_be() {
     let user = User::of(&hub).with("HF_ENDPOINT", "127.0.0.1");
     user.fails(&["pull", "org/model"], 2, &["HF_ENDPOINT"]);
 }
+
+#[test]
+fn names_that_lead_out_of_the_folder_are_not_followed() {
+    let hub = Hub::start();
+    let mut files = model(&[1000]);
+    let hostile = [
+        "../tokenizer_evil.json",
+        "../../../../model-evil.safetensors",
+        "/tmp/pensieve-evil/tokenizer.json",
+        "tokenizer\0evil.json",
+        "a\\..\\tokenizer.json",
+        "additional_chat_templates/../../x.jinja",
+        "additional_chat_templates/..",
+        "./config.json",
+        "tokenizer//x.json",
+        "",
+        ".",
+        "..",
+    ];
+    files.extend(hostile.map(|name| (name, b"evil".to_vec())));
+    hub.put_files("org/model", &files);
+    let user = User::of(&hub);
+    user.works(&["pull", "org/model"]);
+    let asked = hub.asked();
+    let for_files = asked.iter().filter(|asked| asked.method == "HEAD").count();
+    assert_eq!(for_files, 5, "{asked:?}");
+    for (path, content) in user.tree("org/model") {
+        assert_ne!(content, b"evil", "{path}");
+    }
+    assert!(!std::path::Path::new("/tmp/pensieve-evil").exists());
+}
+
+#[test]
+fn odd_names_are_asked_for_as_they_are() {
+    let hub = Hub::start();
+    let mut files = model(&[1000]);
+    let odd = [
+        "tokenizer a b.json",
+        "tokenizer%20x.json",
+        "tokenizer?x=1#y.json",
+        "tokenizer\u{e9}\u{1f600}&+;'.json",
+        "tokenizer\nx.json",
+    ];
+    files.extend(odd.map(|name| (name, name.as_bytes().to_vec())));
+    hub.put_files("org/model", &files);
+    let user = User::of(&hub);
+    let folder = user.works(&["pull", "org/model"]);
+    for name in odd {
+        let path = std::path::Path::new(folder.trim_end()).join(name);
+        assert_eq!(std::fs::read(path).unwrap(), name.as_bytes(), "{name:?}");
+    }
+    assert!(!user.works(&["list"]).is_empty());
+    assert!(!user.works(&["show", "org/model"]).is_empty());
+    user.works(&["rm", "--yes", "org/model"]);
+    assert!(!user.repo("org/model").exists());
+}
+
+#[test]
+fn what_cannot_be_written_is_said_with_its_place() {
+    let hub = hub();
+    let user = User::of(&hub);
+    // A file where a folder is to be: rights would not stop root.
+    std::fs::write(user.home().join("hub"), "").unwrap();
+    user.fails(&["pull", "org/model"], 1, &["hub"]);
+    std::fs::remove_file(user.home().join("hub")).unwrap();
+    std::fs::create_dir_all(user.repo("org/model")).unwrap();
+    std::fs::write(user.repo("org/model").join("blobs"), "").unwrap();
+    user.fails(&["pull", "org/model"], 1, &["blobs"]);
+}
+
+#[test]
+fn a_hub_at_an_ipv6_address_will_do() {
+    // A container may have none.
+    let Ok(hub) = Hub::start_at("[::1]:0") else {
+        return;
+    };
+    hub.put_files("org/model", &model(&[100_000]));
+    assert!(hub.url.starts_with("http://[::1]:"));
+    let user = User::of(&hub);
+    user.works(&["pull", "org/model"]);
+    assert_eq!(user.blobs("org/model").len(), 5);
+    User::of(&hub)
+        .with("HTTP_PROXY", "http://127.0.0.1:1")
+        .with("NO_PROXY", "::1")
+        .works(&["pull", "org/model"]);
+}
+
+#[test]
+fn a_snapshot_of_python_s_with_lost_contents_is_mended() {
+    let hub = hub();
+    let user = User::of(&hub);
+    let folder = user.works(&["pull", "org/model"]);
+    let folder = std::path::Path::new(folder.trim_end());
+    // As after somebody cleaned the disk: the links are there, what they lead to is not.
+    for name in ["model.safetensors", "tokenizer.json"] {
+        std::fs::remove_file(folder.join(name).canonicalize().unwrap()).unwrap();
+    }
+    assert!(user.works(&["list"]).contains("org/model"));
+    user.works(&["pull", "org/model"]);
+    assert!(folder.join("model.safetensors").is_file());
+    assert!(folder.join("tokenizer.json").is_file());
+}

@@ -97,10 +97,15 @@ pub struct Hub {
 impl Hub {
     /// Starts one without repositories.
     pub fn start() -> Hub {
+        Hub::start_at("127.0.0.1:0").unwrap()
+    }
+
+    /// Starts one at another address of this machine, if it has it.
+    pub fn start_at(address: &str) -> std::io::Result<Hub> {
         let inner: Arc<Inner> = Arc::default();
-        let (hub, storage) = (listen(&inner, false), listen(&inner, true));
-        *inner.storage.lock().unwrap() = storage;
-        Hub { inner, url: hub }
+        let hub = listen(&inner, false, address)?;
+        *inner.storage.lock().unwrap() = listen(&inner, true, address)?;
+        Ok(Hub { inner, url: hub })
     }
 
     /// Puts a repository there, or changes it.
@@ -189,9 +194,9 @@ impl Hub {
     }
 }
 
-fn listen(inner: &Arc<Inner>, storage: bool) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+fn listen(inner: &Arc<Inner>, storage: bool, address: &str) -> std::io::Result<String> {
+    let listener = TcpListener::bind(address)?;
+    let url = format!("http://{}", listener.local_addr()?);
     let inner = Arc::clone(inner);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -202,7 +207,24 @@ fn listen(inner: &Arc<Inner>, storage: bool) -> String {
             std::thread::spawn(move || drop(serve(&inner, storage, stream)));
         }
     });
-    url
+    Ok(url)
+}
+
+/// A path without its `%` escapes.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| (byte? as char).to_digit(16);
+        match byte {
+            b'%' => {
+                let (high, low) = (digit(rest.next()), digit(rest.next()));
+                bytes.push((high.unwrap() * 16 + low.unwrap()) as u8);
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 struct Answer {
@@ -410,7 +432,7 @@ fn paced(inner: &Inner, stream: &mut TcpStream, body: &[u8]) -> std::io::Result<
 impl Inner {
     fn hub(&self, path: &str, authorization: Option<&str>) -> Answer {
         let path = path.split('?').next().unwrap_or_default();
-        let path = path.replace("%2F", "/");
+        let path = decoded(path);
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let (is_api, parts) = match parts.as_slice() {
             ["api", "models", rest @ ..] => (true, rest),

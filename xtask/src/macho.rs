@@ -8,11 +8,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use object::macho::{BIND_SPECIAL_DYLIB_WEAK_LOOKUP, MH_EXECUTE};
-use object::read::macho::{MachHeader, MachOFile64};
+use object::macho::{BIND_SPECIAL_DYLIB_WEAK_LOOKUP, LC_CODE_SIGNATURE, MH_EXECUTE};
+use object::read::macho::{LoadCommandVariant, MachHeader, MachOFile64};
 use object::{Architecture, Endianness, ImportFlags, Object};
 
 use crate::sh::Result;
+use crate::signature;
 
 type File<'a> = MachOFile64<'a, Endianness>;
 
@@ -94,6 +95,63 @@ pub fn taken_from_libcxx(libmlx: &Path) -> Result<BTreeSet<String>> {
     let weak = imports.remove(WEAK).unwrap_or_default();
     found.extend(weak.difference(&exports(&file)?).cloned());
     Ok(found)
+}
+
+/// What a binary or library loads, from where, and its signature.
+#[derive(Debug, Default)]
+pub struct Loads {
+    /// The libraries' install names.
+    pub libraries: Vec<String>,
+    /// Where `@rpath` leads.
+    pub search: Vec<String>,
+    /// Offset and size of the code signature, in bytes.
+    pub signature: Option<(usize, usize)>,
+}
+
+/// Reads the load commands; none if `bytes` is no Mach-O file for 64 bits.
+///
+/// # Errors
+/// What is malformed.
+pub fn loads(bytes: &[u8]) -> Result<Option<Loads>> {
+    if !bytes.starts_with(&0xfeed_facf_u32.to_le_bytes()) {
+        return Ok(None);
+    }
+    let file = parse(bytes)?;
+    let endian = file.endian();
+    let mut loads = Loads::default();
+    let mut commands = file.macho_load_commands().map_err(text)?;
+    while let Some(command) = commands.next().map_err(text)? {
+        let string = |at| {
+            let bytes = command.string(endian, at).map_err(text)?;
+            Ok::<_, String>(String::from_utf8_lossy(bytes).into_owned())
+        };
+        match command.variant().map_err(text)? {
+            LoadCommandVariant::Dylib(library) => {
+                loads.libraries.push(string(library.dylib.name)?);
+            }
+            LoadCommandVariant::Rpath(path) => loads.search.push(string(path.path)?),
+            LoadCommandVariant::LinkeditData(data) if data.cmd.get(endian) == LC_CODE_SIGNATURE => {
+                let (at, size) = (data.dataoff.get(endian), data.datasize.get(endian));
+                loads.signature = Some((at as usize, size as usize));
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(loads))
+}
+
+/// Checks that the code signature fits, page by page, and returns the count of pages.
+///
+/// # Errors
+/// Why a Mac would not run it.
+pub fn signed(path: &Path) -> Result<usize> {
+    let bytes = fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let checked = loads(&bytes).and_then(|loads| {
+        let loads = loads.ok_or("is no Mach-O file for 64 bits")?;
+        let (at, size) = loads.signature.ok_or("is not signed")?;
+        signature::verify(&bytes, at, size)
+    });
+    checked.map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn parse(bytes: &[u8]) -> Result<File<'_>> {

@@ -15,7 +15,8 @@ use crate::macho;
 use crate::sh::{Result, output, root, run};
 use crate::vendor::{Extra, fetched, vendor};
 
-const TARGET: &str = "aarch64-apple-darwin";
+/// As rustc calls it.
+pub const TARGET: &str = "aarch64-apple-darwin";
 const ZIG_TARGET: &str = "aarch64-macos.14.0";
 /// Stubs of system libraries: file, install name, and the symbols that our crates use of it.
 const STUBS: [(&str, &str, &[&str]); 1] = [(
@@ -75,25 +76,45 @@ pub fn macos(flags: &[String]) -> Result {
         [flag] if flag == "--check" => true,
         other => return Err(format!("macos takes --check, not {}", other.join(" "))),
     };
+    if only_check {
+        return cargo("check", "release", |_| ()).map(drop);
+    }
+    let binary = build("release", |_| ())?;
+    let report = macho::verify(&binary, &libmlx())?;
+    eprint!("macos: {}\n{report}", binary.display());
+    for signed in [binary, libmlx()] {
+        let pages = macho::signed(&signed)?;
+        eprintln!("  {}: {pages} pages, each as signed", signed.display());
+    }
+    Ok(())
+}
+
+/// Builds the binary in `profile` and returns its place; `set` may change the command.
+///
+/// # Errors
+/// What is missing to do it, or does not compile or link.
+pub fn build(profile: &str, set: impl Fn(&mut Command)) -> Result<PathBuf> {
+    let dir = cargo("build", profile, set)?;
+    Ok(dir.join(TARGET).join(profile).join("pensieve"))
+}
+
+/// Runs cargo for the target; returns the target folder.
+fn cargo(verb: &str, profile: &str, set: impl Fn(&mut Command)) -> Result<PathBuf> {
     let toolchain = Toolchain::find()?;
     vendor(&[Extra::Macos])?;
     let dir = target_dir().join("macos");
     let tools = Tools::write(&dir.join("tools"))?;
-
     let started = Instant::now();
-    let verb = if only_check { "check" } else { "build" };
-    run(tools
-        .set(&mut toolchain.cargo(&dir))
-        .args([verb, "--release", "--locked", "--package", "pensieve"])
-        .args(["--target", TARGET, "-Zbuild-std=std,panic_abort"]))?;
+    let mut command = toolchain.cargo(&dir);
+    tools
+        .set(&mut command)
+        .args([verb, "--profile", profile, "--locked"])
+        .args(["--package", "pensieve", "--target", TARGET])
+        .arg("-Zbuild-std=std,panic_abort");
+    set(&mut command);
+    run(&mut command)?;
     eprintln!("macos: {verb} took {} s", started.elapsed().as_secs());
-    if only_check {
-        return Ok(());
-    }
-    let binary = dir.join(TARGET).join("release/pensieve");
-    let report = macho::verify(&binary, &libmlx())?;
-    eprint!("macos: {}\n{report}", binary.display());
-    Ok(())
+    Ok(dir)
 }
 
 /// Why this machine cannot do it, if it cannot; installs Debian's packages where it may.
@@ -101,7 +122,16 @@ pub fn unavailable() -> Option<String> {
     Toolchain::find().err()
 }
 
-fn libmlx() -> PathBuf {
+/// The compiler whose standard library is in the binary.
+///
+/// # Errors
+/// What is missing to do it.
+pub fn rustc() -> Result<PathBuf> {
+    Toolchain::find().map(|toolchain| toolchain.rustc)
+}
+
+/// MLX's library for macOS.
+pub fn libmlx() -> PathBuf {
     fetched("mlx-metal").join("mlx/lib/libmlx.dylib")
 }
 

@@ -2,12 +2,14 @@
 
 mod ci;
 mod clients;
+mod dist;
 mod golden;
 mod hub;
 mod macho;
 mod macos;
 mod models;
 mod sh;
+mod signature;
 mod vendor;
 
 use std::process::{Command, ExitCode};
@@ -36,6 +38,11 @@ usage: cargo xtask CHORE
   models             run the golden cases and write docs/models.md from what they show
   macos [--check]    cross-link the release binary for macOS on Apple Silicon and look at its symbols;
                      --check stops at type-checking
+  dist [--target linux-x86_64|linux-x86_64-cuda|macos-arm64]... [--quick|--no-build] [--try]
+                     archives to hand out, in target/archives, with checksums, bills of materials and the
+                     install script; --quick builds as `cargo build --release` does, --no-build takes the
+                     binaries of an earlier run, --try installs the Linux one in a bare Debian 12 and asks
+                     it (as root, with debootstrap)
 ";
 
 fn main() -> ExitCode {
@@ -71,6 +78,7 @@ fn chore(arguments: &[String]) -> Result {
         "hub" => hub::hub(rest),
         "models" => models::models(),
         "macos" => macos::macos(rest),
+        "dist" => dist::dist(rest),
         other => Err(format!("no chore is called {other:?}\n{HELP}")),
     }
 }

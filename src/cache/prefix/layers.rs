@@ -7,7 +7,11 @@
 use std::rc::Rc;
 
 use super::tree::Part;
-use crate::mlx::{Array, Error, Result, eval};
+use crate::mlx::{Array, Error, Result, async_eval, eval};
+
+/// Bytes of caches that are put together at a time. Each operation on a GPU has its price, so as many
+/// layers as possible should share one; but until they are apart again they take their memory twice.
+const SLAB: usize = 128 << 20;
 
 /// For each array the number of its group and its row there; none for an array that is not there.
 pub(super) type Places = Rc<[Option<(usize, i32)>]>;
@@ -61,17 +65,76 @@ impl Layers {
         eval(&self.groups.iter().collect::<Vec<_>>())
     }
 
+    /// Copies of all arrays, those of `nodes` joined: positions `start..end`, and behind them zeros up
+    /// to `room` positions in all. Each of `nodes` comes with the position of its first entry. None for
+    /// an array that is not there; nothing at all without nodes. The copying is started.
+    pub fn join(
+        nodes: &[(usize, &Layers)],
+        start: usize,
+        end: usize,
+        room: usize,
+    ) -> Result<Vec<Option<Array>>> {
+        let Some((_, first)) = nodes.first() else {
+            return Ok(Vec::new());
+        };
+        if nodes.iter().any(|(_, node)| node.places != first.places) {
+            let message = "layers stand in another order in one node than in the next";
+            return Err(Error::new("prefix", &[], message));
+        }
+        let rest = room.saturating_sub(end - start) as i32;
+        let mut joined: Vec<Vec<Array>> = Vec::with_capacity(first.groups.len());
+        for (number, like) in first.groups.iter().enumerate() {
+            let (shape, mut rows) = (like.shape(), Vec::new());
+            let positions = like.dim(2)?.max(1) as usize;
+            let row_bytes = like.nbytes() / shape[0].max(1) as usize / positions * room;
+            let slab = (SLAB / row_bytes.max(1)).clamp(1, shape[0].max(1) as usize) as i32;
+            for row in (0..shape[0]).step_by(slab as usize) {
+                let end_row = shape[0].min(row + slab);
+                let mut pieces = Vec::with_capacity(nodes.len() + 1);
+                for (at, node) in nodes {
+                    let group = node.groups.get(number).ok_or_else(|| no_group(number))?;
+                    let len = group.dim(2)? as usize;
+                    let (from, to) = (start.saturating_sub(*at), len.min(end.saturating_sub(*at)));
+                    let rows = group.slice_axis(0, row, end_row)?;
+                    pieces.push(rows.slice_axis(2, from as i32, to as i32)?);
+                }
+                let shape = [end_row - row, shape[1], rest, shape[3]];
+                pieces.push(Array::zeros(&shape, like.dtype())?);
+                let slab = Array::concatenate(&pieces.iter().collect::<Vec<_>>(), 2)?;
+                let from = rows.len();
+                match end_row - row {
+                    1 => rows.push(slab),
+                    n => {
+                        for i in 0..n {
+                            rows.push(slab.slice_axis(0, i, i + 1)?.copied()?);
+                        }
+                    }
+                }
+                async_eval(&rows[from..].iter().collect::<Vec<_>>())?;
+            }
+            joined.push(rows);
+        }
+        let array = |&(group, row): &(usize, i32)| joined.get(group)?.get(row as usize).cloned();
+        let places = first.places.iter();
+        Ok(places.map(|place| place.as_ref().and_then(array)).collect())
+    }
+
     /// The array of number `i`, a view; none if it was not there.
     pub fn get(&self, i: usize) -> Result<Option<Array>> {
         let Some((group, row)) = self.places.get(i).copied().flatten() else {
             return Ok(None);
         };
-        let group = self.groups.get(group).ok_or_else(|| {
-            let message = format!("there are {} groups, not {group}", self.groups.len());
-            Error::new("prefix", &[], message)
-        })?;
+        let group = self.groups.get(group).ok_or_else(|| no_group(group))?;
         group.slice_axis(0, row, row + 1).map(Some)
     }
+}
+
+fn no_group(number: usize) -> Error {
+    Error::new(
+        "prefix",
+        &[],
+        format!("there is no group {number} of layers"),
+    )
 }
 
 impl Part for Layers {

@@ -15,8 +15,9 @@ mod tree_tests;
 
 pub use tree::{Needs, Part, Pin, Tree, Walk};
 
+use super::buffer::Buffer;
 use super::{LayerCache, Reach};
-use crate::mlx::{Array, Error, Result, async_eval};
+use crate::mlx::{Error, Result, async_eval};
 use layers::{Layers, Places};
 
 /// Tokens of a node at most: what is given up at a time.
@@ -128,36 +129,29 @@ impl PrefixCache {
 
     /// Caches that hold the first `len` tokens of `walk`, with room for `room`.
     fn restore(&self, walk: &Walk, len: usize, room: usize) -> Result<Vec<LayerCache>> {
-        let first = self.tree.needs().first(len);
-        let entries = self.tree.entries(walk, len);
-        let windows = self.tree.windows(walk, first, len);
-        let state: Vec<_> = self.tree.state(walk, len).into_iter().collect();
-        if self.tree.needs().state && state.is_empty() {
+        let state = self.tree.state(walk, len);
+        if self.tree.needs().state && state.is_none() {
             let message = format!("no state is kept for position {len}");
             return Err(Error::new("prefix", &[], message));
         }
-        let (mut of_entries, mut of_windows, mut of_states) = (0, 0, 0);
+        let first = self.tree.needs().first(len);
+        let entries = self.tree.entries(walk, len);
+        let entries = Layers::join(&entries, 0, len, Buffer::room(len, room))?;
+        let windows = self.tree.windows(walk, first, len);
+        let windows = Layers::join(&windows, first, len, Buffer::room(len - first, 0))?;
+        let (mut entries, mut windows) = (entries.into_iter(), windows.into_iter());
+        let mut states = 0..;
         let restored = self.empty.iter().map(|cache| {
-            let next = match cache.kind() {
-                Kind::Entries => &mut of_entries,
-                Kind::Window => &mut of_windows,
-                Kind::State => &mut of_states,
+            let mut part = || match cache.kind() {
+                Kind::Entries => Ok(entries.next().flatten()),
+                Kind::Window => Ok(windows.next().flatten()),
+                Kind::State => match (state, states.next()) {
+                    (Some(state), Some(i)) => state.get(i),
+                    _ => Ok(None),
+                },
             };
-            let numbers = *next..*next + cache.part_count();
-            *next = numbers.end;
-            let parts = numbers.map(|i| match cache.kind() {
-                Kind::Entries => within(&entries, i, 0, len),
-                Kind::Window => within(&windows, i, first, len),
-                Kind::State => {
-                    let parts = state.iter().map(|state| state.get(i));
-                    Ok(parts
-                        .collect::<Result<Vec<_>>>()?
-                        .into_iter()
-                        .flatten()
-                        .collect())
-                }
-            });
-            cache.restored(&parts.collect::<Result<Vec<_>>>()?, first, len, room)
+            let parts = (0..cache.part_count()).map(|_| part());
+            cache.restored(parts.collect::<Result<Vec<_>>>()?, first, len)
         });
         let restored = restored.collect::<Result<Vec<_>>>()?;
         let arrays = restored.iter().flat_map(LayerCache::arrays);
@@ -279,20 +273,4 @@ impl PrefixCache {
         };
         Layers::gather(&arrays, places)
     }
-}
-
-/// Of the arrays of number `i` in `nodes` what stands at positions `start..end`, in their order.
-fn within(nodes: &[(usize, &Layers)], i: usize, start: usize, end: usize) -> Result<Vec<Array>> {
-    let mut parts = Vec::with_capacity(nodes.len());
-    for (at, layers) in nodes {
-        if let Some(array) = layers.get(i)? {
-            let len = array.dim(2)? as usize;
-            let (from, to) = (start.saturating_sub(*at), len.min(end.saturating_sub(*at)));
-            parts.push(match (from, to) == (0, len) {
-                true => array,
-                false => array.slice_axis(2, from as i32, to as i32)?,
-            });
-        }
-    }
-    Ok(parts)
 }

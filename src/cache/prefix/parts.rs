@@ -1,6 +1,7 @@
 //! A layer's cache as the arrays that are stored of it, and back.
 
 use super::{Kind, LayerCache, Reach};
+use crate::cache::buffer::Buffer;
 use crate::cache::{FullCache, LatentCache, RecurrentCache, WindowCache};
 use crate::mlx::{Array, Error, Result};
 
@@ -54,30 +55,28 @@ impl LayerCache {
         }
     }
 
-    /// A cache of the same kind that holds `len` tokens, with room for `room`. `parts` are its arrays
-    /// in the order of [`LayerCache::parts`], each in pieces; those of a window begin at `first`.
+    /// A cache of the same kind that holds `len` tokens. `parts` are its arrays in the order of
+    /// [`LayerCache::parts`], with room behind their entries; those of a window begin at `first`.
     pub(super) fn restored(
         &self,
-        parts: &[Vec<Array>],
+        parts: Vec<Option<Array>>,
         first: usize,
         len: usize,
-        room: usize,
     ) -> Result<LayerCache> {
-        let one = |i: usize| parts.get(i).map_or(&[][..], Vec::as_slice);
+        let mut parts = parts.into_iter();
+        let mut part = || parts.next().flatten();
+        let mut buffer = || part().map_or_else(Buffer::default, Buffer::of);
         Ok(match self {
-            LayerCache::Full(_) => {
-                LayerCache::Full(FullCache::restored(one(0), one(1), len, room)?)
+            LayerCache::Full(_) => LayerCache::Full(FullCache::of(buffer(), buffer(), len)),
+            // The next update tells the rank.
+            LayerCache::Latent(_) => LayerCache::Latent(LatentCache::of(buffer(), 0, len)),
+            LayerCache::Window(cache) => {
+                let reach = cache.reach();
+                let cache = WindowCache::of(reach, buffer(), buffer(), first, len);
+                LayerCache::Window(cache)
             }
-            LayerCache::Latent(_) => LayerCache::Latent(LatentCache::restored(one(0), len, room)?),
-            LayerCache::Window(cache) => LayerCache::Window(WindowCache::restored(
-                cache.reach(),
-                [one(0), one(1)],
-                first,
-                len,
-            )?),
             LayerCache::Recurrent(_) => {
-                let part = |i| one(i).first().cloned();
-                LayerCache::Recurrent(RecurrentCache::restored(part(0), part(1), len))
+                LayerCache::Recurrent(RecurrentCache::restored(part(), part(), len))
             }
             LayerCache::Rows(_) | LayerCache::Arena(_) => {
                 let message = "a batch is not restored; its sequences are, one by one";

@@ -1,0 +1,205 @@
+//! What the kernels ask of a processor: vectors of 32-bit lanes, one lane for each of [`Lanes::N`]
+//! neighbouring rows of the weights.
+//!
+//! Every implementation gives the same bits: integer sums are exact, floats go through the same
+//! fused operations in the same order. Methods are `unsafe` because a processor must have what they
+//! are made of; whoever calls them has asked it, and stands in a function compiled for it.
+
+/// The most lanes any implementation has.
+pub(crate) const MOST: usize = 16;
+
+/// The most rows of `x` that any implementation takes through a panel at once.
+pub(crate) const TALLEST: usize = 12;
+
+/// Vectors of `N` lanes.
+///
+/// # Safety
+/// Of all methods: the processor has the features, pointers are good for the lanes they stand for
+/// (not aligned).
+pub(crate) trait Lanes: Copy {
+    /// Lanes of a vector.
+    const N: usize;
+    /// Rows of `x` that fill the registers.
+    const TILE: usize;
+    /// Whether products with bytes above 127 are made another way than those with smaller ones.
+    const SPLITS: bool;
+    /// `N` floats.
+    type F: Copy;
+    /// `N` integers of 32 bits, or `4 N` bytes.
+    type I: Copy;
+    /// `N` vectors of integers.
+    type Square: AsRef<[Self::I]>;
+
+    unsafe fn splat(value: f32) -> Self::F;
+    unsafe fn load(from: *const f32) -> Self::F;
+    unsafe fn store(to: *mut f32, value: Self::F);
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+
+    unsafe fn zero() -> Self::I;
+    unsafe fn load_bytes(from: *const u8) -> Self::I;
+    unsafe fn store_bytes(to: *mut u8, value: Self::I);
+    /// Lanes shifted right by `by`, then masked.
+    unsafe fn field<const BY: u32>(value: Self::I, mask: u32) -> Self::I;
+    /// Signed integers as floats.
+    unsafe fn to_float(value: Self::I) -> Self::F;
+    /// To each lane of `sum` the products of its four unsigned bytes of `w` with the four signed
+    /// bytes of `x`. `WIDE` where bytes of `w` may be above 127, if the lanes ask.
+    unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: i32) -> Self::I;
+
+    /// The lanes' bits as floats.
+    unsafe fn as_f32(value: Self::I) -> Self::F;
+    /// The lower halves of the lanes as bfloat16, and the upper ones.
+    unsafe fn bf16_pair(value: Self::I) -> (Self::F, Self::F);
+    /// The lower halves of the lanes as halves, and the upper ones.
+    unsafe fn f16_pair(value: Self::I) -> (Self::F, Self::F);
+
+    /// `N` words of each row, from byte `at` on, turned: vector `j` holds word `j` of every row.
+    /// Bytes from `at + bytes` on are not read and count as 0; `bytes` is even.
+    unsafe fn square(rows: &Rows, at: usize, bytes: usize) -> Self::Square;
+
+    /// Eight codes of `bits` bits, lowest first, each in a byte of its own.
+    #[inline(always)]
+    unsafe fn spread(stream: u64, bits: usize) -> u64 {
+        let mut bytes = 0;
+        for i in 0..8 {
+            bytes |= (stream >> (i * bits) & ((1 << bits) - 1)) << (8 * i);
+        }
+        bytes
+    }
+    /// Asks for memory that will be read.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
+}
+
+/// Where the rows of a block start. Rows past the matrix's end are its last row once more.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows(pub(crate) [*const u8; MOST]);
+
+impl Rows {
+    /// `n` rows from `first` on, of `rows` that are `stride` bytes each.
+    pub(crate) fn new(base: *const u8, stride: usize, first: usize, rows: usize) -> Self {
+        Rows(std::array::from_fn(|r| {
+            base.wrapping_add(stride * (first + r).min(rows.saturating_sub(1)))
+        }))
+    }
+}
+
+/// The last words of `N` rows, the rest 0, with a stride of `4 N` bytes; for [`Lanes::square`].
+///
+/// # Safety
+/// `bytes` bytes from `at` on can be read of each row.
+pub(crate) unsafe fn padded<const N: usize>(rows: &Rows, at: usize, bytes: usize) -> [[u32; N]; N] {
+    let mut copy = [[0u32; N]; N];
+    for (row, to) in rows.0.iter().zip(&mut copy) {
+        // SAFETY: as promised; `to` has `4 N` bytes, and no caller asks for more.
+        unsafe {
+            let to = to.as_mut_ptr().cast::<u8>();
+            row.add(at).copy_to_nonoverlapping(to, bytes.min(4 * N));
+        }
+    }
+    copy
+}
+
+/// Plain arrays: for processors without a faster way, and for Miri.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+const P: usize = 4;
+
+impl Lanes for Portable {
+    const N: usize = P;
+    const TILE: usize = 4;
+    const SPLITS: bool = false;
+    type F = [f32; P];
+    type I = [u32; P];
+    type Square = [[u32; P]; P];
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self::F {
+        [value; P]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self::F {
+        // SAFETY: the trait's promise.
+        unsafe { from.cast::<[f32; P]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: Self::F) {
+        // SAFETY: the trait's promise.
+        unsafe { to.cast::<[f32; P]>().write_unaligned(value) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+    #[inline(always)]
+    unsafe fn zero() -> Self::I {
+        [0; P]
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self::I {
+        // SAFETY: the trait's promise.
+        unsafe { from.cast::<[u32; P]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, value: Self::I) {
+        // SAFETY: the trait's promise.
+        unsafe { to.cast::<[u32; P]>().write_unaligned(value) }
+    }
+    #[inline(always)]
+    unsafe fn field<const BY: u32>(value: Self::I, mask: u32) -> Self::I {
+        value.map(|lane| lane >> BY & mask)
+    }
+    #[inline(always)]
+    unsafe fn to_float(value: Self::I) -> Self::F {
+        value.map(|lane| lane as i32 as f32)
+    }
+    #[inline(always)]
+    unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: i32) -> Self::I {
+        let x = x.to_le_bytes();
+        std::array::from_fn(|lane| {
+            let w = w[lane].to_le_bytes();
+            let product: i32 = w
+                .iter()
+                .zip(x)
+                .map(|(w, x)| i32::from(*w) * i32::from(x as i8))
+                .sum();
+            sum[lane].wrapping_add(product as u32)
+        })
+    }
+    #[inline(always)]
+    unsafe fn as_f32(value: Self::I) -> Self::F {
+        value.map(f32::from_bits)
+    }
+    #[inline(always)]
+    unsafe fn bf16_pair(value: Self::I) -> (Self::F, Self::F) {
+        (
+            value.map(|lane| f32::from_bits(lane << 16)),
+            value.map(|lane| f32::from_bits(lane & 0xffff_0000)),
+        )
+    }
+    #[inline(always)]
+    unsafe fn f16_pair(value: Self::I) -> (Self::F, Self::F) {
+        (
+            value.map(|lane| crate::types::from_f16(lane as u16)),
+            value.map(|lane| crate::types::from_f16((lane >> 16) as u16)),
+        )
+    }
+    #[inline(always)]
+    unsafe fn square(rows: &Rows, at: usize, bytes: usize) -> Self::Square {
+        // SAFETY: the trait's promise.
+        let words = unsafe { padded::<P>(rows, at, bytes) };
+        std::array::from_fn(|j| std::array::from_fn(|row| words[row][j]))
+    }
+}

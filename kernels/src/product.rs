@@ -1,0 +1,267 @@
+//! The loops around the tiles: blocks of weights' rows, slices of `x`'s rows, panels of columns.
+//!
+//! A thread takes some blocks and does all of `x` with them, so weights are read from memory once.
+//! Outputs of different blocks do not overlap, which is what lets threads write them.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::input::{Input, Layout, tiles};
+use crate::lanes::{Lanes, MOST, Rows};
+use crate::panel::{self, CODES, FLOATS, GROUPS};
+use crate::tile::{self, Groups};
+use crate::types::{Floats, FloatsMut, Packed, Precision, to_bf16, to_f16};
+
+/// Rows of `x` whose sums are kept at a time: a multiple of every implementation's tile.
+const SLICE: usize = 240;
+
+/// Weights of a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a> {
+    Packed(Packed<'a>),
+    /// `[n, k]`.
+    Dense(Floats<'a>),
+}
+
+/// Where the results go.
+#[derive(Clone, Copy)]
+pub(crate) enum Out {
+    F32(*mut f32),
+    F16(*mut u16),
+    BF16(*mut u16),
+}
+
+impl From<FloatsMut<'_>> for Out {
+    fn from(out: FloatsMut) -> Out {
+        match out {
+            FloatsMut::F32(out) => Out::F32(out.as_mut_ptr()),
+            FloatsMut::F16(out) => Out::F16(out.as_mut_ptr()),
+            FloatsMut::BF16(out) => Out::BF16(out.as_mut_ptr()),
+        }
+    }
+}
+
+/// One product: `out [m, n] = x [m, k] · wᵀ`.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub(crate) x: Floats<'a>,
+    pub(crate) layout: Layout,
+    pub(crate) input: Input,
+    pub(crate) weights: Weights<'a>,
+    pub(crate) n: usize,
+    pub(crate) out: Out,
+}
+
+// SAFETY: threads share it read-only; what its pointers lead to they use by disjoint blocks and
+// tiles, see `blocks` and `input::tile`.
+unsafe impl Sync for Product<'_> {}
+
+/// What a thread works with: too large to be cleared for each part.
+#[repr(C, align(64))]
+struct Desk {
+    panel: [f32; (FLOATS + 1) * MOST],
+    scales: [f32; (GROUPS + 1) * MOST],
+    biases: [f32; (GROUPS + 1) * MOST],
+    sums: [f32; SLICE * MOST],
+}
+
+const _: () = assert!(CODES <= 4 * FLOATS);
+
+/// Makes the tiles `tiles` of `x` ready; they are numbered by their first row over the tallest's.
+///
+/// # Safety
+/// The processor has what the caller is compiled for; no one else works on these tiles.
+#[inline(always)]
+pub(crate) unsafe fn ready(product: &Product, slices: Range<usize>) {
+    let layout = &product.layout;
+    let (from, to) = (slices.start * layout.tile, slices.end * layout.tile);
+    for (first, height) in tiles(layout.tile, from, to.min(layout.m)) {
+        // SAFETY: passed on.
+        unsafe { crate::input::tile(product.x, layout, first, height, &product.input) };
+    }
+}
+
+/// Computes the outputs of blocks `blocks`: weights' rows `N` at a time.
+///
+/// # Safety
+/// The processor has what `S` needs; lengths are checked; no one else works on these blocks.
+#[inline(always)]
+pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
+    let mut desk = MaybeUninit::<Desk>::uninit();
+    let desk = desk.as_mut_ptr();
+    for block in blocks {
+        let first = block * S::N;
+        for from in (0..product.layout.m).step_by(SLICE) {
+            let to = product.layout.m.min(from + SLICE);
+            // SAFETY: the desk's sums have room for a slice of `N` lanes, and are written before
+            // they are read; the rest is passed on.
+            unsafe {
+                let sums = (&raw mut (*desk).sums).cast::<f32>();
+                sums.write_bytes(0, (to - from) * S::N);
+                match &product.weights {
+                    Weights::Packed(w) => packed::<S>(product, w, first, from..to, desk),
+                    Weights::Dense(w) => dense::<S>(product, w, first, from..to, desk),
+                }
+                write::<S>(product, first, from..to, sums);
+            }
+        }
+    }
+}
+
+/// Calls with the height as a constant; only heights that the lanes have are compiled.
+macro_rules! by_height {
+    ($lanes:ty, $height:expr, $M:ident => $call:expr) => {
+        match $height {
+            12 if <$lanes>::TILE >= 12 => {
+                const $M: usize = 12;
+                $call
+            }
+            4 => {
+                const $M: usize = 4;
+                $call
+            }
+            2 => {
+                const $M: usize = 2;
+                $call
+            }
+            _ => {
+                const $M: usize = 1;
+                $call
+            }
+        }
+    };
+}
+
+pub(crate) use by_height;
+
+/// # Safety
+/// As [`blocks`].
+#[inline(always)]
+unsafe fn packed<S: Lanes>(
+    product: &Product,
+    w: &Packed,
+    first: usize,
+    slice: Range<usize>,
+    desk: *mut Desk,
+) {
+    let layout = product.layout;
+    let (k, size, input) = (w.cols, w.group_size, product.input);
+    let bits = usize::from(w.bits);
+    let stride = k * bits / 8;
+    let rows = Rows::new(w.codes.as_ptr().cast(), stride, first, w.rows);
+    let scales = w.scales.rows(w.groups(), first, w.rows);
+    let biases = w.biases.rows(w.groups(), first, w.rows);
+    for start in (0..k).step_by(CODES) {
+        let cols = CODES.min(k - start);
+        let (group, count) = (start / size, cols / size);
+        // SAFETY: the desk's parts have room for `CODES` columns, `GROUPS` groups and a slice of
+        // `N` lanes; the input's offsets are those that `Input` names.
+        unsafe {
+            let panel = (&raw mut (*desk).panel).cast::<u8>();
+            let groups = Groups {
+                scales: (&raw const (*desk).scales).cast(),
+                biases: (&raw const (*desk).biases).cast(),
+                count,
+                quads: size / 4,
+            };
+            panel::codes::<S>(w, &rows, start, cols, stride * S::N, panel);
+            let to = (&raw mut (*desk).scales).cast();
+            panel::floats::<S>(
+                &w.scales,
+                &scales,
+                group,
+                count,
+                w.scales.bytes(w.groups()) * S::N,
+                to,
+            );
+            let to = (&raw mut (*desk).biases).cast();
+            panel::floats::<S>(
+                &w.biases,
+                &biases,
+                group,
+                count,
+                w.biases.bytes(w.groups()) * S::N,
+                to,
+            );
+            let sums = (&raw mut (*desk).sums).cast::<f32>();
+            for (row, height) in tiles(layout.tile, slice.start, slice.end) {
+                let sums = sums.add((row - slice.start) * S::N);
+                let at = row * w.groups() + group * height;
+                let totals = input.totals.add(at);
+                let at_steps = input.steps.wrapping_add(at);
+                let at = row * k + start * height;
+                match (layout.precision, w.bits) {
+                    (Precision::Exact, _) => {
+                        let x = input.values.add(at);
+                        by_height!(S, height, M => tile::exact::<S, M>(panel, groups, x, totals, sums));
+                    }
+                    (Precision::Fast, 8) if S::SPLITS => {
+                        let x = input.values.add(at / 4).cast();
+                        by_height!(S, height, M => tile::fast::<S, M, true>(
+                            panel, groups, x, at_steps, totals, sums));
+                    }
+                    (Precision::Fast, _) => {
+                        let x = input.values.add(at / 4).cast();
+                        by_height!(S, height, M => tile::fast::<S, M, false>(
+                            panel, groups, x, at_steps, totals, sums));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`blocks`].
+#[inline(always)]
+unsafe fn dense<S: Lanes>(
+    product: &Product,
+    w: &Floats,
+    first: usize,
+    slice: Range<usize>,
+    desk: *mut Desk,
+) {
+    let layout = product.layout;
+    let k = layout.k;
+    let rows = w.rows(k, first, product.n);
+    for start in (0..k).step_by(FLOATS) {
+        let cols = FLOATS.min(k - start);
+        // SAFETY: the desk's parts have room for `FLOATS` columns and one more, and for a slice of
+        // `N` lanes; the input's offsets are those that `Input` names.
+        unsafe {
+            let panel = (&raw mut (*desk).panel).cast::<f32>();
+            panel::floats::<S>(w, &rows, start, cols, w.bytes(k) * S::N, panel);
+            let sums = (&raw mut (*desk).sums).cast::<f32>();
+            for (row, height) in tiles(layout.tile, slice.start, slice.end) {
+                let sums = sums.add((row - slice.start) * S::N);
+                let x = product.input.values.add(row * k + start * height);
+                by_height!(S, height, M => tile::dense::<S, M>(panel, cols, x, sums));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`blocks`].
+#[inline(always)]
+unsafe fn write<S: Lanes>(product: &Product, first: usize, slice: Range<usize>, sums: *const f32) {
+    let n = product.n;
+    let lanes = S::N.min(n - first);
+    for (i, row) in slice.enumerate() {
+        let at = row * n + first;
+        // SAFETY: rows below `m`, lanes below `n`; the block's lanes are this thread's.
+        unsafe {
+            let from = sums.add(i * S::N);
+            match product.out {
+                Out::F32(to) if lanes == S::N => S::store(to.add(at), S::load(from)),
+                Out::F32(to) => from.copy_to_nonoverlapping(to.add(at), lanes),
+                Out::F16(to) => {
+                    (0..lanes).for_each(|j| *to.add(at + j) = to_f16(*from.add(j)));
+                }
+                Out::BF16(to) => {
+                    (0..lanes).for_each(|j| *to.add(at + j) = to_bf16(*from.add(j)));
+                }
+            }
+        }
+    }
+}

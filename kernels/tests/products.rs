@@ -1,0 +1,370 @@
+//! Products against sums in `f64`, for every tail, type, width and set of instructions; and the
+//! promises: the same bits from all instructions, numbers of threads, and numbers of rows.
+//!
+//! Under Miri (`cargo +nightly miri test -p pensieve-kernels`) the portable way runs, on fewer cases.
+
+mod common;
+
+use common::{Dice, KINDS, Kind, Numbers, alone, here, same};
+use pensieve_kernels::{
+    Floats, FloatsMut, Isa, Packed, Precision, dense_matmul, packed_matmul_as, packed_rows,
+    set_threads,
+};
+use proptest::prelude::*;
+
+struct Matrix {
+    codes: Vec<u32>,
+    scales: Numbers,
+    biases: Numbers,
+    rows: usize,
+    cols: usize,
+    bits: u8,
+    group: usize,
+}
+
+impl Matrix {
+    fn new(dice: &mut Dice, kind: Kind, rows: usize, cols: usize, bits: u8, group: usize) -> Self {
+        let words = cols / 32 * usize::from(bits);
+        Matrix {
+            codes: (0..rows * words).map(|_| dice.next() as u32).collect(),
+            scales: Numbers::new(kind, dice.floats(rows * cols / group)),
+            biases: Numbers::new(kind, dice.floats(rows * cols / group)),
+            rows,
+            cols,
+            bits,
+            group,
+        }
+    }
+
+    fn packed(&self) -> Packed<'_> {
+        Packed {
+            codes: &self.codes,
+            scales: self.scales.slice(),
+            biases: self.biases.slice(),
+            rows: self.rows,
+            cols: self.cols,
+            bits: self.bits,
+            group_size: self.group,
+        }
+    }
+
+    /// The number at a place, by the format's definition.
+    fn at(&self, row: usize, col: usize) -> f64 {
+        let words = self.cols / 32 * usize::from(self.bits);
+        let mut code = 0u32;
+        for bit in 0..usize::from(self.bits) {
+            let at = col * usize::from(self.bits) + bit;
+            let word = self.codes[row * words + at / 32];
+            code |= (word >> (at % 32) & 1) << bit;
+        }
+        let group = row * (self.cols / self.group) + col / self.group;
+        f64::from(code) * self.scales.at(group) + self.biases.at(group)
+    }
+}
+
+/// The sum, and that of the magnitudes.
+fn reference(k: usize, x: impl Fn(usize) -> f64, w: impl Fn(usize) -> f64) -> (f64, f64) {
+    (0..k).fold((0.0, 0.0), |(sum, size), i| {
+        let product = x(i) * w(i);
+        (sum + product, size + product.abs())
+    })
+}
+
+fn check_packed(dice: &mut Dice, kind: Kind, m: usize, w: &Matrix) {
+    let x = Numbers::new(kind, dice.floats(m * w.cols));
+    let what = |isa: Isa| {
+        format!(
+            "{isa}: {m} x {} x {}, {} bits, groups of {}, {kind:?} and {:?}",
+            w.rows, w.cols, w.bits, w.group, w.scales.kind
+        )
+    };
+    for precision in [Precision::Exact, Precision::Fast] {
+        let mut first: Option<Numbers> = None;
+        for isa in here() {
+            assert!(isa.force());
+            let mut out = Numbers::room(kind, m * w.rows);
+            packed_matmul_as(precision, x.slice(), m, &w.packed(), out.slice_mut());
+            match &first {
+                None => first = Some(out),
+                Some(first) => assert!(same(first, &out), "{} {precision:?}", what(isa)),
+            }
+        }
+        let out = first.unwrap();
+        for i in 0..m {
+            for row in 0..w.rows {
+                let (sum, size) = reference(w.cols, |k| x.at(i * w.cols + k), |k| w.at(row, k));
+                // Codes are off by half a step, a 254th of their group's largest number.
+                let codes = (1u64 << w.bits) as f64;
+                let allowed = match precision {
+                    Precision::Exact => 1e-6 * (size + codes),
+                    Precision::Fast => 0.01 * size.max(codes * (w.cols as f64).sqrt()),
+                };
+                let found = out.at(i * w.rows + row);
+                let error = (found - sum).abs();
+                assert!(
+                    error <= allowed + out.rounding() * (sum.abs() + allowed),
+                    "{} {precision:?}: {found} at {i}, {row} is {sum}, off by {error}",
+                    what(Isa::current())
+                );
+            }
+        }
+    }
+}
+
+fn check_dense(dice: &mut Dice, kinds: [Kind; 3], [m, n, k]: [usize; 3]) {
+    let x = Numbers::new(kinds[0], dice.floats(m * k));
+    let w = Numbers::new(kinds[1], dice.floats(n * k));
+    let mut first: Option<Numbers> = None;
+    for isa in here() {
+        assert!(isa.force());
+        let mut out = Numbers::room(kinds[2], m * n);
+        dense_matmul(x.slice(), m, w.slice(), n, k, out.slice_mut());
+        match &first {
+            None => first = Some(out),
+            Some(first) => assert!(same(first, &out), "{isa}: {m} x {n} x {k}, {kinds:?}"),
+        }
+    }
+    let out = first.unwrap();
+    for i in 0..m {
+        for row in 0..n {
+            let (sum, size) = reference(k, |c| x.at(i * k + c), |c| w.at(row * k + c));
+            let error = (out.at(i * n + row) - sum).abs();
+            assert!(
+                error <= 1e-6 * size + out.rounding() * sum.abs(),
+                "{m} x {n} x {k}, {kinds:?}: {i}, {row} off by {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn packed_products_of_every_width_and_group() {
+    let _alone = alone();
+    let dice = &mut Dice(1);
+    for bits in 2..=8 {
+        for group in [32, 64, 128] {
+            for (kind, groups) in [(Kind::F32, 1), (Kind::F16, 3), (Kind::BF16, 9)] {
+                if cfg!(miri) && (group != 32 || groups == 9) {
+                    continue;
+                }
+                let w = Matrix::new(dice, kind, 19, groups * group, bits, group);
+                check_packed(dice, Kind::F32, 5, &w);
+                check_packed(dice, kind, 1, &w);
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_products_of_every_number_of_rows() {
+    let _alone = alone();
+    let dice = &mut Dice(2);
+    for rows in 1..=if cfg!(miri) { 5 } else { 34 } {
+        let w = Matrix::new(dice, Kind::BF16, rows, 96, 4, 32);
+        check_packed(dice, Kind::BF16, 1, &w);
+    }
+    let w = Matrix::new(dice, Kind::F16, 17, 128, 4, 64);
+    for m in (0..=if cfg!(miri) { 5 } else { 27 }).chain(if cfg!(miri) { 0..0 } else { 240..243 }) {
+        check_packed(dice, Kind::F32, m, &w);
+    }
+}
+
+#[test]
+fn packed_products_wider_than_a_panel() {
+    let _alone = alone();
+    if cfg!(miri) {
+        return println!("skipped: too long for Miri");
+    }
+    let dice = &mut Dice(3);
+    for (bits, group, cols) in [
+        (4, 64, 1024),
+        (4, 32, 1024 + 32),
+        (3, 128, 2048 + 128),
+        (8, 64, 3072 - 64),
+        (2, 32, 1024 - 32),
+    ] {
+        let w = Matrix::new(dice, Kind::BF16, 35, cols, bits, group);
+        check_packed(dice, Kind::F32, 3, &w);
+    }
+}
+
+#[test]
+fn dense_products_of_every_tail() {
+    let _alone = alone();
+    let dice = &mut Dice(4);
+    for k in (0..if cfg!(miri) { 6 } else { 70 }).chain([129, 256, 257, 300]) {
+        if cfg!(miri) && k > 200 {
+            continue;
+        }
+        for w in KINDS {
+            check_dense(dice, [Kind::F32, w, Kind::F32], [2, 18, k]);
+        }
+    }
+    for m in 0..if cfg!(miri) { 4 } else { 26 } {
+        for x in KINDS {
+            check_dense(dice, [x, Kind::BF16, x], [m, 5, 33]);
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_others_or_on_threads() {
+    let _alone = alone();
+    let dice = &mut Dice(5);
+    let (m, n, k) = if cfg!(miri) {
+        (3, 9, 64)
+    } else {
+        (25, 700, 512)
+    };
+    let w = Matrix::new(dice, Kind::BF16, n, k, 4, 64);
+    let dense = Numbers::new(Kind::BF16, dice.floats(n * k));
+    let x = dice.floats(m * k);
+    for isa in here() {
+        assert!(isa.force());
+        for way in [Some(Precision::Exact), Some(Precision::Fast), None] {
+            let run = |x: &[f32], m: usize| {
+                let mut out = vec![0f32; m * n];
+                let (x, to) = (Floats::F32(x), FloatsMut::F32(&mut out));
+                match way {
+                    Some(precision) => packed_matmul_as(precision, x, m, &w.packed(), to),
+                    None => dense_matmul(x, m, dense.slice(), n, k, to),
+                }
+                out
+            };
+            set_threads(3);
+            let together = run(&x, m);
+            set_threads(1);
+            assert!(run(&x, m) == together, "{isa} {way:?}: threads");
+            for i in 0..m {
+                let single = run(&x[i * k..][..k], 1);
+                assert!(single == together[i * n..][..n], "{isa} {way:?}: row {i}");
+            }
+        }
+    }
+    set_threads(0);
+}
+
+#[test]
+fn numbers_that_are_not_finite_stay_so() {
+    let _alone = alone();
+    let dice = &mut Dice(6);
+    let w = Matrix::new(dice, Kind::F16, 18, 128, 4, 64);
+    for isa in here() {
+        assert!(isa.force());
+        for bad in [f32::NAN, f32::INFINITY] {
+            for precision in [Precision::Exact, Precision::Fast] {
+                let mut x = dice.floats(2 * 128);
+                x[128 + 77] = bad;
+                let mut out = [0f32; 36];
+                let to = FloatsMut::F32(&mut out);
+                packed_matmul_as(precision, Floats::F32(&x), 2, &w.packed(), to);
+                assert!(out[..18].iter().all(|v| v.is_finite()), "{isa}");
+                assert!(
+                    !out[18..].iter().any(|v| v.is_finite()),
+                    "{isa} {precision:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_unpacked() {
+    let dice = &mut Dice(7);
+    for bits in 2..=8 {
+        for kind in KINDS {
+            let w = Matrix::new(dice, kind, 7, 96, bits, 32);
+            let ids = [6, 0, 3, 3];
+            let mut out = Numbers::room(Kind::F32, 4 * 96);
+            packed_rows(&ids, &w.packed(), out.slice_mut());
+            for (i, id) in ids.iter().enumerate() {
+                for col in 0..96 {
+                    let (found, sum) = (out.at(i * 96 + col), w.at(*id as usize, col));
+                    assert!(
+                        (found - sum).abs() <= 1e-6 * (sum.abs() + 1.0),
+                        "{bits} {kind:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let dice = &mut Dice(8);
+    let w = Matrix::new(dice, Kind::F32, 3, 64, 4, 32);
+    let good = w.packed();
+    assert_eq!(good.check(), Ok(()));
+    for (bad, named) in [
+        (Packed { bits: 9, ..good }, "9 bits"),
+        (
+            Packed {
+                group_size: 48,
+                ..good
+            },
+            "groups of 48",
+        ),
+        (
+            Packed {
+                group_size: 128,
+                ..good
+            },
+            "64 columns",
+        ),
+        (Packed { rows: 4, ..good }, "24 codes for 4 rows"),
+        (
+            Packed {
+                rows: usize::MAX,
+                ..good
+            },
+            "codes",
+        ),
+        (
+            Packed {
+                scales: Floats::F32(&[]),
+                ..good
+            },
+            "0 scales",
+        ),
+        (
+            Packed {
+                biases: Floats::F32(&[]),
+                ..good
+            },
+            "0 biases",
+        ),
+    ] {
+        let message = bad.check().unwrap_err().to_string();
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 3 } else { 64 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_packed_product(
+        seed: u64, m in 0..20usize, n in 1..40usize, groups in 1..12usize,
+        size in 0..3usize, bits in 2..=8u8, x in 0..3usize, s in 0..3usize,
+    ) {
+        let _alone = alone();
+        let dice = &mut Dice(seed);
+        let size = [32, 64, 128][size];
+        let w = Matrix::new(dice, KINDS[s], n, groups * size, bits, size);
+        check_packed(dice, KINDS[x], m, &w);
+    }
+
+    #[test]
+    fn any_dense_product(
+        seed: u64, m in 0..20usize, n in 1..40usize, k in 0..400usize,
+        kinds in [0..3usize, 0..3usize, 0..3usize],
+    ) {
+        let _alone = alone();
+        check_dense(&mut Dice(seed), kinds.map(|kind| KINDS[kind]), [m, n, k]);
+    }
+}
