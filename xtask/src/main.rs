@@ -34,6 +34,8 @@ usage: cargo xtask CHORE
   golden [--transformers] [-- ARGS]
                      regenerate tests/golden with mlx-lm in a throw-away environment; ARGS choose cases, such
                      as --family llama; --transformers lets the second oracle check too
+  converted [--transformers] [NAME ...]
+                     have mlx-lm convert the small checkpoints of tests/golden/converted again
   hub                huggingface_hub and pensieve read what the other wrote
   models             run the golden cases and write docs/models.md from what they show
   templates [--dir FOLDER]
@@ -77,6 +79,7 @@ fn chore(arguments: &[String]) -> Result {
         "eval" => eval(),
         "clients" => clients::clients(rest),
         "golden" => golden::golden(rest),
+        "converted" => golden::converted(rest),
         "hub" => hub::hub(rest),
         "models" => models::models(),
         "macos" => macos::macos(rest),

@@ -338,7 +338,7 @@ fn what_rendering_makes_is_bounded() {
         "{% set n.l = (n.l + n.l) | list %}",
         "{% set n.l = [n.l, n.l] %}{% set x = n.l | string %}",
         "{% set n.l = [n.l, n.l] %}{% set x = n.l | tojson %}",
-        "{% set n.l = {'a': n.l, 'b': n.l} %}{% set x = n.l ~ '' %}",
+        "{% set n.l = {'a': n.l, 'b': n.l} %}{% set x = n.l | string %}",
         "{% set n.l = n.l + [range(99999) | list] %}{% for b in range(999) %}{% set n.l = n.l + [range(99999) | list] %}{% endfor %}",
         "{% for b in range(9999) %}{% set n.l = n.l + ['x' * 99999] %}{% endfor %}",
         "{% macro f(s, i) %}{% if i %}{{ f(s ~ s, i - 1) }}{% endif %}{% endmacro %}{{ f(n.s, 90) }}",
