@@ -25,9 +25,6 @@ pub fn build(plan: &Plan, mlx: &Path, sources: &Path, manifest: &Path) -> Result
         .warnings(false)
         .flag("-include")
         .flag(manifest.join("build/compat.h"))
-        // mlx-c puts its files' names in its errors.
-        .flag_if_supported(format!("-ffile-prefix-map={}=mlx-c", sources.display()))
-        .flag_if_supported(format!("-ffile-prefix-map={}=mlx", include.display()))
         .flag_if_supported("-Wno-psabi");
     if plan.needs_format_shim(gcc_major(&cc)) {
         cc.define("PENSIEVE_NEEDS_FORMAT", None);
