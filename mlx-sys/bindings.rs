@@ -5195,3 +5195,53 @@ unsafe extern "C" {
 unsafe extern "C" {
     pub fn mlx_version(str_: *mut mlx_string) -> ::std::os::raw::c_int;
 }
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct mlx_call_view_ {
+    pub data: *mut ::std::os::raw::c_void,
+    pub shape: *const i32,
+    pub strides: *const i64,
+    pub ndim: usize,
+    pub size: usize,
+    pub dtype: mlx_dtype,
+}
+pub type mlx_call_view = mlx_call_view_;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct mlx_call_params_ {
+    pub words: [u64; 8usize],
+}
+pub type mlx_call_params = mlx_call_params_;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct mlx_call_output_ {
+    pub shape: *const i32,
+    pub ndim: usize,
+    pub dtype: mlx_dtype,
+}
+pub type mlx_call_output = mlx_call_output_;
+pub type mlx_call_function = ::std::option::Option<
+    unsafe extern "C" fn(
+        params: *const mlx_call_params,
+        inputs: *const mlx_call_view,
+        n_inputs: usize,
+        outputs: *mut mlx_call_view,
+        n_outputs: usize,
+        message: *mut ::std::os::raw::c_char,
+        capacity: usize,
+    ) -> ::std::os::raw::c_int,
+>;
+unsafe extern "C" {
+    pub fn mlx_call(
+        results: *mut mlx_array,
+        name: *const ::std::os::raw::c_char,
+        function: mlx_call_function,
+        params: mlx_call_params,
+        inputs: *const mlx_array,
+        n_inputs: usize,
+        strided: u32,
+        outputs: *const mlx_call_output,
+        n_outputs: usize,
+        stream: mlx_stream,
+    ) -> ::std::os::raw::c_int;
+}

@@ -149,7 +149,13 @@ fn log_probabilities_and_greedy_tokens_are_mlx_lms() {
         let mut faults = Vec::new();
         // A checkpoint in float32 computes in it as it is stored; packed weights stay packed.
         let stored = case.stored.then_some(("stored", WeightsAs::Stored));
-        for (way, weights_as) in [Some(("float32", FLOAT32)), stored].into_iter().flatten() {
+        let ways = [
+            Some(("float32", FLOAT32)),
+            stored,
+            // As a CPU has them by default.
+            Some(("matrices", WeightsAs::Matrices)),
+        ];
+        for (way, weights_as) in ways.into_iter().flatten() {
             match Distance::measure(case, weights_as) {
                 Err(e) => faults.push(format!("{way}: {e}")),
                 Ok(distance) => {

@@ -8,40 +8,12 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use pensieve::engine::{Facts, Handle};
-use pensieve::sample::Params;
 use pensieve::server::{App, fuzzing};
-use pensieve::text::Text;
 use serde_json::Value;
 
-static APP: LazyLock<App> = LazyLock::new(|| {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/pensieve-tiny");
-    let text = Text::open(|name| match std::fs::read(format!("{folder}/{name}")) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some),
-    });
-    let text = text.unwrap();
-    let facts = Facts {
-        id: "tiny".into(),
-        model_type: "none".into(),
-        context_length: 4096,
-        vocab_size: text.tokenizer().vocab_size(),
-        eos_ids: vec![2],
-        weight_bytes: 0,
-        text_only: false,
-        load_seconds: 0.0,
-    };
-    App {
-        engine: Handle::new(facts, 1).0,
-        text,
-        defaults: Params::default(),
-        aliases: Vec::new(),
-        reasoning_field: "reasoning_content".into(),
-        forms: None,
-        gauges: None,
-        created: 0,
-    }
-});
+mod app;
+
+static APP: LazyLock<App> = LazyLock::new(app::new);
 
 fuzz_target!(|input: &[u8]| {
     let end = input.iter().position(|&byte| byte == 0);

@@ -16,6 +16,7 @@ mod neon;
 mod panel;
 mod pool;
 mod product;
+mod rope;
 mod simple;
 mod tile;
 mod types;
@@ -31,6 +32,7 @@ use simple::{Gate, Norm};
 
 pub use attention::Attention;
 pub use isa::Isa;
+pub use rope::{Heads, Turn, rope};
 pub use types::{Floats, FloatsMut, Mismatch, Packed, Precision, Scales};
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! The raw bindings: bindgen over mlx-c's headers, or the committed snapshot of its output where
+//! The raw bindings: bindgen over mlx-c's headers and `call/call.h`, or the committed snapshot of its output where
 //! the headers are not there (`cargo check` in a fresh clone).
 //!
 //! The snapshot is the same on every platform: what differs (16-bit floats, complex numbers,
@@ -16,7 +16,7 @@ pub fn snapshot(manifest: &Path) -> Result<(), String> {
     Ok(())
 }
 
-pub fn generate(sources: &Path, fetched: &Path) -> Result<(), String> {
+pub fn generate(sources: &Path, fetched: &Path, manifest: &Path) -> Result<(), String> {
     let own_clang = fetched.join("libclang/clang/native");
     if own_clang.exists() && std::env::var_os("LIBCLANG_PATH").is_none() {
         // SAFETY: a build script has one thread here, and clang-sys reads the variable after this.
@@ -24,6 +24,7 @@ pub fn generate(sources: &Path, fetched: &Path) -> Result<(), String> {
     }
     let bindings = bindgen::Builder::default()
         .header(sources.join("mlx/c/mlx.h").display().to_string())
+        .header(manifest.join("call/call.h").display().to_string())
         .clang_arg(format!("-I{}", sources.display()))
         .clang_args(builtin_headers())
         .allowlist_function("_?mlx_.*")

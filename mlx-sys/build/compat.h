@@ -1,4 +1,4 @@
-// Force-included before every source of mlx-c.
+// Force-included before every C++ source.
 #pragma once
 
 // mlx-c passes messages as printf formats, so a path or key with "%s" in it reads wild memory.

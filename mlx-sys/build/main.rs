@@ -28,6 +28,7 @@ fn build() -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=MLX_DIR");
     println!("cargo::rerun-if-env-changed=PENSIEVE_RELOCATABLE");
     println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=call");
     println!("cargo::rerun-if-changed=bindings.rs");
     let (target_os, target_arch) = (var("CARGO_CFG_TARGET_OS")?, var("CARGO_CFG_TARGET_ARCH")?);
     let facts = Facts {
@@ -61,7 +62,7 @@ fn build() -> Result<(), String> {
         println!("cargo::rustc-link-lib=dylib={}", plan.missing_library());
         return Ok(());
     }
-    bindings::generate(&sources, &fetched)?;
+    bindings::generate(&sources, &fetched, &manifest)?;
     match &plan.strategy {
         Strategy::MetalSource => metal_source::build(&sources),
         Strategy::Dir(mlx) | Strategy::Wheel(mlx) => mlx_c::build(&plan, mlx, &sources, &manifest),

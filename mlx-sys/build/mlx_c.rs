@@ -1,4 +1,4 @@
-//! Compiles mlx-c's sources with `cc` against an MLX that is already built (`MLX_DIR` or a wheel).
+//! Compiles mlx-c's sources, and `call/call.cpp`, with `cc` against an MLX that is already built (`MLX_DIR` or a wheel).
 //!
 //! mlx-c's own CMake is not used here: with the CUDA wheel it asks for a CUDA toolkit, which a
 //! build machine need not have.
@@ -25,9 +25,6 @@ pub fn build(plan: &Plan, mlx: &Path, sources: &Path, manifest: &Path) -> Result
         .warnings(false)
         .flag("-include")
         .flag(manifest.join("build/compat.h"))
-        // mlx-c puts its files' names in its errors.
-        .flag_if_supported(format!("-ffile-prefix-map={}=mlx-c", sources.display()))
-        .flag_if_supported(format!("-ffile-prefix-map={}=mlx", include.display()))
         .flag_if_supported("-Wno-psabi");
     if plan.needs_format_shim(gcc_major(&cc)) {
         cc.define("PENSIEVE_NEEDS_FORMAT", None);
@@ -43,6 +40,9 @@ pub fn build(plan: &Plan, mlx: &Path, sources: &Path, manifest: &Path) -> Result
         .collect();
     files.sort();
     cc.files(files);
+    if plan.has_calls() {
+        cc.file(manifest.join("call/call.cpp"));
+    }
     cc.try_compile("mlxc").map_err(|e| {
         format!("mlx-c does not compile ({e}); a C++20 compiler is needed: GCC 12 or clang 15")
     })?;

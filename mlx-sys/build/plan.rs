@@ -160,6 +160,11 @@ impl Plan {
         arguments
     }
 
+    /// Whether operations of our own (`call/`) are built: on macOS the CPU is not what one computes on.
+    pub fn has_calls(&self) -> bool {
+        self.backend != Backend::Metal
+    }
+
     /// Whether a compiler needs the substitute for `std::format` in `compat.h`: GCC below 13.
     pub fn needs_format_shim(&self, gcc_major: Option<u32>) -> bool {
         gcc_major.is_some_and(|major| major < 13)

@@ -1,4 +1,4 @@
-//! Raw bindings to mlx-c. Nothing else: the safe layer is `src/mlx` of the `pensieve` package.
+//! Raw bindings to mlx-c, and to `mlx_call` (`call/call.h`), which Linux alone has. Nothing else: the safe layer is `src/mlx` of the `pensieve` package.
 
 #![allow(
     missing_docs,

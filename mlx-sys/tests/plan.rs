@@ -30,6 +30,7 @@ fn a_mac_uses_the_metal_wheel() {
     assert_eq!(plan.backend, Backend::Metal);
     let wheel = PathBuf::from("/p/vendor/fetched/mlx-metal/mlx");
     assert_eq!(plan.strategy, Strategy::Wheel(wheel.clone()));
+    assert!(!plan.has_calls());
     let args = plan.link_args(&wheel.join("lib"));
     assert_eq!(
         args,

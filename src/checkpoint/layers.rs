@@ -98,7 +98,9 @@ impl Cursor<'_> {
         let here = self.at(name);
         let table = here.matrix(&[vocab, d_model])?;
         let adapter = here.embedding_adapter([vocab, d_model], &table)?;
-        Ok(Embedding::new(table).with_adapter(adapter))
+        Ok(Embedding::new(table)
+            .with_rows_as(self.activations())
+            .with_adapter(adapter))
     }
 
     /// A root-mean-square norm `name` over `d` features.

@@ -94,6 +94,9 @@ pub enum WeightsAs {
     /// As they are stored, but matrices unpacked in the type of their scales; stacks of them, as experts
     /// have them, stay packed.
     Unpacked,
+    /// Matrices as they are stored, which the CPU kernels take; all else, activations included, in
+    /// float32. Packed in another form than `affine`, they are unpacked to bfloat16, which is exact.
+    Matrices,
     /// Unpacked and cast to this type.
     Dense(Dtype),
 }
@@ -382,10 +385,17 @@ impl Cursor<'_> {
     pub(super) fn keep_dense(&self, array: Array) -> LoadResult<Array> {
         let array = match self.weights.weights_as {
             WeightsAs::Stored | WeightsAs::Unpacked => array,
+            WeightsAs::Matrices if array.ndim() > 1 && array.dtype() != Dtype::Float64 => array,
+            WeightsAs::Matrices => array.astype(Dtype::Float32)?,
             WeightsAs::Dense(dtype) => array.astype(dtype)?,
         };
         self.keep(&[&array])?;
         Ok(array)
+    }
+
+    /// The type that activations are to have, if the load says so.
+    pub(super) fn activations(&self) -> Option<Dtype> {
+        (self.weights.weights_as == WeightsAs::Matrices).then_some(Dtype::Float32)
     }
 
     /// A packed matrix in the form that the load asks for.
@@ -393,7 +403,8 @@ impl Cursor<'_> {
         let unpacked = match self.weights.weights_as {
             WeightsAs::Dense(dtype) => Some(dtype),
             WeightsAs::Unpacked if packed.weight.ndim() == 2 => Some(packed.dtype()),
-            WeightsAs::Stored | WeightsAs::Unpacked => None,
+            WeightsAs::Matrices if packed.biases.is_none() => Some(packed.dtype()),
+            WeightsAs::Stored | WeightsAs::Unpacked | WeightsAs::Matrices => None,
         };
         let Some(dtype) = unpacked else {
             let parts = [
@@ -435,10 +446,12 @@ impl Cursor<'_> {
             });
         }
         let (dtype, shape) = tensor.array_type()?;
-        Ok(match self.weights.dry {
-            Some(_) => Array::zeros(&shape, dtype)?,
-            None => Array::from_bytes(tensor.bytes, &shape, dtype)?,
-        })
+        if self.weights.dry.is_some() {
+            return Ok(Array::zeros(&shape, dtype)?);
+        }
+        let array = Array::from_bytes(tensor.bytes, &shape, dtype)?;
+        self.weights.shards.let_go(tensor.name);
+        Ok(array)
     }
 
     /// Notes how the matrix here is stored.

@@ -470,7 +470,8 @@ impl DeviceChoice {
 /// `--weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WeightsChoice {
-    /// What is fastest: as stored on a GPU, float32 on a CPU
+    /// What is fastest: on a CPU matrices as stored and the rest in float32, on CUDA unpacked where
+    /// there is room, on Metal as stored
     Auto,
     /// As stored; quantized ones stay so
     Keep,

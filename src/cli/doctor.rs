@@ -4,6 +4,7 @@
 //! The self-test runs in a process of its own: whatever the machine does to it, the doctor goes on.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -411,9 +412,15 @@ fn self_test(device: &str) -> Finding {
     }
 }
 
+/// This very program; where the system does not say (Linux without /proc), as it was called.
+fn program() -> PathBuf {
+    let called = || std::env::args_os().next().map(PathBuf::from);
+    let found = std::env::current_exe().ok().or_else(called);
+    found.unwrap_or_else(|| PathBuf::from(env!("CARGO_PKG_NAME")))
+}
+
 fn ask(device: &str) -> Result<Value, String> {
-    let binary = std::env::current_exe().map_err(|e| format!("this program is not found: {e}"))?;
-    let mut child = Command::new(binary)
+    let mut child = Command::new(program())
         .args([
             "run",
             "--model",
@@ -429,7 +436,7 @@ fn ask(device: &str) -> Result<Value, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| format!("cannot start: {e}"))?;
+        .map_err(|e| format!("this program cannot be started again: {e}"))?;
     let began = Instant::now();
     // What it prints is far less than a pipe holds, so it ends without being read.
     while let Ok(None) = child.try_wait() {

@@ -22,13 +22,15 @@ use super::warm::{self, Loading};
 use super::watch::{Watch, Work};
 use crate::cache::LayerCache;
 use crate::checkpoint::{GenerationConfig, LoadError, LoadResult, Source, WeightsAs};
-use crate::mlx::{self, Device, Dtype, MemoryReport, Runtime, clear_cache, on_cuda};
+use crate::mlx::{
+    self, Device, Dtype, MemoryReport, Runtime, clear_cache, has_cpu_kernels, on_cuda,
+};
 use crate::models::{Loaded, Model};
 
 /// What becomes of the weights, as a user asks for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightsMode {
-    /// What is fastest on the device: float32 on a CPU; on CUDA unpacked if that takes no more than a
+    /// What is fastest on the device: on a CPU matrices as stored and all else in float32; on CUDA unpacked if that takes no more than a
     /// quarter of the memory, and no less than a few GB; else the stored form.
     #[default]
     Auto,
@@ -125,6 +127,7 @@ impl WeightsMode {
         Ok(match self {
             WeightsMode::Keep => WeightsAs::Stored,
             WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
+            WeightsMode::Auto if device == Device::Cpu && has_cpu_kernels() => WeightsAs::Matrices,
             // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
             WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
             // On CUDA MLX's products with packed matrices are slower, but a small model's step is

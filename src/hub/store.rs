@@ -89,15 +89,23 @@ impl Store {
         std::fs::rename(&new, &path).map_err(failed("write", &path))
     }
 
-    /// Notes that the commit has no file `name`, for programs that would ask the hub for it.
+    /// Notes that the commit has no file `name`, for programs that would ask the hub for it. Where
+    /// nothing can be written they will ask.
     ///
     /// # Errors
     /// What the system says.
     pub fn note_absent(&self, commit: &str, name: &str) -> Result {
         let folder = self.root.join(".no_exist").join(commit);
-        std::fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         let path = folder.join(name);
-        std::fs::write(&path, b"").map_err(failed("write", &path))
+        // What is noted stays as it is: the cache may be read-only now.
+        if path.exists() {
+            return Ok(());
+        }
+        let made = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, b""));
+        match made {
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            made => made.map_err(failed("write", &path)),
+        }
     }
 
     /// Makes the finished file with `etag` visible as `name` of `commit`. Gives whether it is a copy, so
@@ -272,6 +280,17 @@ mod tests {
         assert!(!store.publish(COMMIT, "config.json", "e1").unwrap());
         assert_eq!(std::fs::read(&shown).unwrap(), b"one");
         assert_eq!(left_over(&store), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_noted_as_absent_is_not_written_again() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = store(cache.path(), true, "a/b");
+        let note = store.root().join(".no_exist").join(COMMIT).join("x.json");
+        store.note_absent(COMMIT, "x.json").unwrap();
+        std::fs::write(&note, "there").unwrap();
+        store.note_absent(COMMIT, "x.json").unwrap();
+        assert_eq!(std::fs::read_to_string(&note).unwrap(), "there");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! MLX's fused operations.
 
+use super::fused;
 use super::ops::op;
-use super::{Array, Result};
+use super::{Array, Dtype, Result};
 
 /// No array, where mlx-c takes one or none.
 pub(super) fn none() -> mlx_sys::mlx_array {
@@ -18,6 +19,9 @@ fn raw_or_none(array: Option<&Array>) -> mlx_sys::mlx_array {
 /// 2019).
 #[track_caller]
 pub fn rms_norm(x: &Array, weight: Option<&Array>, eps: f32) -> Result<Array> {
+    if fused::takes_norm(x, weight) {
+        return fused::rms_norm(x, weight, eps);
+    }
     op!(
         "rms_norm",
         [x],
@@ -76,6 +80,10 @@ pub fn rope(
     scale: f32,
     offset: i32,
 ) -> Result<Array> {
+    if fused::takes_rope(x, dims, freqs) {
+        let offset = Array::from_i32(offset)?;
+        return fused::rope(x, (dims, traditional), freqs, scale, &offset);
+    }
     let (base, table) = freqs.raw();
     op!(
         "rope",
@@ -94,6 +102,9 @@ pub fn rope_rows(
     scale: f32,
     offsets: &Array,
 ) -> Result<Array> {
+    if offsets.dtype() == Dtype::Int32 && fused::takes_rope(x, dims, freqs) {
+        return fused::rope(x, (dims, traditional), freqs, scale, offsets);
+    }
     let (base, table) = freqs.raw();
     op!(
         "rope",
@@ -133,6 +144,10 @@ pub fn scaled_dot_product_attention(
     mask: Mask,
     sinks: Option<&Array>,
 ) -> Result<Array> {
+    let all = (queries, keys, values);
+    if fused::takes_attention(all, mask, sinks) {
+        return fused::attention(all, scale, mask, sinks);
+    }
     // mlx-c builds a std::string from the mode: it must not be null.
     let (mode, array) = match mask {
         Mask::None => (c"", none()),
@@ -153,4 +168,10 @@ pub fn scaled_dot_product_attention(
             false,
         )
     )
+}
+
+/// `gate · sigmoid(gate) · up` of each element, in one operation where there is one: else nothing.
+#[track_caller]
+pub fn silu_gate(gate: &Array, up: &Array) -> Option<Result<Array>> {
+    fused::takes_gate(gate, up).then(|| fused::silu_gate(gate, up))
 }

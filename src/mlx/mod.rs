@@ -11,12 +11,15 @@
 //! this folder alone.
 
 mod array;
+mod call;
 mod compile;
+mod cpu;
 mod device;
 mod dtype;
 mod error;
 mod eval;
 mod fast;
+mod fused;
 mod kernel;
 mod memory;
 mod ops;
@@ -28,12 +31,13 @@ mod shape;
 
 pub use array::{Array, Element};
 pub use compile::Compiled;
+pub use cpu::has_cpu_kernels;
 pub use device::{DeviceMemory, device_memory};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use eval::{Postponed, async_eval, eval};
 pub use fast::{
-    Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention,
+    Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention, silu_gate,
 };
 pub use kernel::on_cuda;
 pub use memory::{
@@ -41,7 +45,8 @@ pub use memory::{
     set_memory_limit, set_wired_limit,
 };
 pub use quant::{
-    QuantMode, Quantized, dequantize, from_fp8, gather_qmm, quantize, quantized_matmul,
+    QuantMode, Quantized, dense_matmul, dequantize, from_fp8, gather_dense, gather_qmm, quantize,
+    quantized_matmul, quantized_rows,
 };
 pub use ragged::{KvStore, Ragged};
 pub use runtime::{

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 
+use super::cpu;
 use super::error::check;
 use super::fast::none;
 use super::kernel::on_cuda;
@@ -177,6 +178,9 @@ fn unpack_for(x: &Array, w: &Quantized) -> Result<Array> {
 /// for each of them.
 #[track_caller]
 pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
+    if transpose && cpu::takes_packed(x, w) {
+        return cpu::times_packed(x, w);
+    }
     let mut shape = x.shape();
     let (leading, width) = shape.split_at(shape.len().saturating_sub(1));
     let rows: i32 = leading.iter().product();
@@ -213,6 +217,9 @@ pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Arr
 /// names among `w`'s `[E, out, in]`; as [`Array::gather_mm`].
 #[track_caller]
 pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Result<Array> {
+    if cpu::takes_experts_packed(x, w, indices) {
+        return cpu::experts_packed(x, w, indices);
+    }
     if unpacks_first(w, true, 1)? {
         let dense = unpack_for(x, w)?;
         return x.gather_mm(&dense.swap_last()?, indices, sorted);
@@ -234,6 +241,34 @@ pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Re
             sorted,
         )
     )
+}
+
+/// The rows `ids [..]` (uint32) of a packed `w [n, k]`, unpacked in the type of its scales: `[.., k]`.
+#[track_caller]
+pub fn quantized_rows(ids: &Array, w: &Quantized) -> Result<Array> {
+    if ids.dtype() == Dtype::Uint32 && cpu::takes_rows(w) {
+        return cpu::rows_packed(ids, w);
+    }
+    dequantize(&w.take(ids)?, w.dtype())
+}
+
+/// `x [.., k] · wᵀ` for `w [.., n, k]`; leading dimensions pair up or broadcast.
+#[track_caller]
+pub fn dense_matmul(x: &Array, w: &Array) -> Result<Array> {
+    if cpu::takes_dense(x, w) {
+        return cpu::times_dense(x, w);
+    }
+    x.matmul(&w.swap_last()?)
+}
+
+/// For each of `indices [..]` the product of its `x [.., m, k]` and the transpose of the matrix that it
+/// names in `w [E, n, k]`; as [`Array::gather_mm`].
+#[track_caller]
+pub fn gather_dense(x: &Array, w: &Array, indices: &Array, sorted: bool) -> Result<Array> {
+    if cpu::takes_experts_dense(x, w, indices) {
+        return cpu::experts_dense(x, w, indices);
+    }
+    x.gather_mm(&w.swap_last()?, indices, sorted)
 }
 
 /// The numbers of 8-bit floats (e4m3, in uint8), as `dtype`.

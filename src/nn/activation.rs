@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::f32::consts::{PI, SQRT_2};
 
-use crate::mlx::{Array, Compiled, Device, Result, current_device};
+use crate::mlx::{Array, Compiled, Device, Result, current_device, silu_gate};
 
 /// The two constants of gpt-oss's activation.
 const OAI_ALPHA: f32 = 1.702;
@@ -56,6 +56,11 @@ impl Activation {
     /// `self(gate) · up` (Shazeer, 2020).
     pub fn gated(self, gate: &Array, up: &Array) -> Result<Array> {
         if current_device() != Some(Device::Gpu) {
+            if self == Activation::Silu
+                && let Some(gated) = silu_gate(gate, up)
+            {
+                return gated;
+            }
             return self.gate(gate, up);
         }
         COMPILED.with_borrow_mut(|compiled| {

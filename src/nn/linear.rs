@@ -1,7 +1,10 @@
 //! Products with weight matrices: linear layers, stacks of them, and embeddings, packed or not.
 
 use super::Adapter;
-use crate::mlx::{Array, Quantized, Result, dequantize, gather_qmm, quantized_matmul};
+use crate::mlx::{
+    Array, Device, Dtype, Quantized, Result, current_device, dense_matmul, dequantize,
+    gather_dense, gather_qmm, quantized_matmul, quantized_rows,
+};
 
 /// A weight matrix `[.., out, in]`. Which kind it is depends on its tensors alone, so one model file
 /// serves every quantization.
@@ -17,7 +20,7 @@ impl Matrix {
     /// `x · Wᵀ`, for `x [.., in]`; leading dimensions pair up or broadcast.
     pub fn times(&self, x: &Array) -> Result<Array> {
         match self {
-            Matrix::Dense(weight) => x.matmul(&weight.swap_last()?),
+            Matrix::Dense(weight) => dense_matmul(x, weight),
             Matrix::Quant(weight) => quantized_matmul(x, weight, true),
         }
     }
@@ -81,7 +84,9 @@ impl Linear {
         }
         match (&self.weight, &self.bias) {
             (weight, None) => weight.times(x),
-            (Matrix::Dense(weight), Some(bias)) => x.addmm(&weight.swap_last()?, bias),
+            (Matrix::Dense(weight), Some(bias)) if current_device() == Some(Device::Gpu) => {
+                x.addmm(&weight.swap_last()?, bias)
+            }
             (weight, Some(bias)) => weight.times(x)?.add(bias),
         }
     }
@@ -112,7 +117,7 @@ impl SwitchLinear {
     /// that the indices ascend.
     pub fn forward(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
         let mut y = match &self.weight {
-            Matrix::Dense(weight) => x.gather_mm(&weight.swap_last()?, indices, sorted)?,
+            Matrix::Dense(weight) => gather_dense(x, weight, indices, sorted)?,
             Matrix::Quant(weight) => gather_qmm(x, weight, indices, sorted)?,
         };
         if let Some(adapter) = &self.adapter {
@@ -130,6 +135,8 @@ impl SwitchLinear {
 pub struct Embedding {
     table: Matrix,
     adapter: Option<Adapter>,
+    /// The type of its rows; the table's own if not given.
+    dtype: Option<Dtype>,
 }
 
 impl Embedding {
@@ -138,7 +145,13 @@ impl Embedding {
         Self {
             table,
             adapter: None,
+            dtype: None,
         }
+    }
+
+    /// With rows of this type.
+    pub fn with_rows_as(self, dtype: Option<Dtype>) -> Self {
+        Self { dtype, ..self }
     }
 
     /// With a fine-tune's change to the table.
@@ -150,7 +163,11 @@ impl Embedding {
     pub fn forward(&self, tokens: &Array) -> Result<Array> {
         let rows = match &self.table {
             Matrix::Dense(weight) => weight.take(tokens, 0)?,
-            Matrix::Quant(weight) => dequantize(&weight.take(tokens)?, weight.dtype())?,
+            Matrix::Quant(weight) => quantized_rows(tokens, weight)?,
+        };
+        let rows = match self.dtype {
+            Some(dtype) if dtype != rows.dtype() => rows.astype(dtype)?,
+            _ => rows,
         };
         match &self.adapter {
             Some(adapter) => adapter.rows(&rows, tokens),

@@ -82,14 +82,25 @@ fn origin(headers: &HeaderMap, local: IpAddr, allowed: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// The host in `host[:port]`, without the brackets of an IPv6 address.
+/// The host in `host[:port]`, without the brackets of an IPv6 address; what is of another form is nobody's.
 fn host_of(authority: &str) -> &str {
-    if let Some(rest) = authority.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, port)) => (
+                host,
+                port.strip_prefix(':').or(port.is_empty().then_some("")),
+            ),
+            None => return authority,
+        },
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, Some("")),
+        },
+    };
+    match port {
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
     }
-    authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, _)| host)
 }
 
 fn ours(host: &str, local: IpAddr, allowed: &[String]) -> bool {
@@ -153,6 +164,14 @@ mod tests {
             "192.168.1.6",
             "",
             "evillocalhost",
+            "localhost:80@evil.example",
+            "localhost@evil.example",
+            "[::1].evil.example",
+            "[::1]evil.example:80",
+            "[::1",
+            "localhost:evil",
+            "localhost:80:80",
+            "evil.example:80@localhost",
         ] {
             assert_eq!(verdict(host, None, &[]), Some("host_not_allowed"), "{host}");
         }

@@ -38,6 +38,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -53,6 +54,9 @@ use metrics::Metrics;
 use places::Places;
 pub use routes::{Endpoint, ROUTES};
 pub use sse::Sse;
+
+/// For a request to be parsed, rendered and tokenized.
+const PREPARING: Duration = Duration::from_secs(60);
 
 /// Limits and timeouts.
 #[derive(Clone, Debug)]
@@ -141,22 +145,37 @@ struct State {
 }
 
 impl State {
-    /// Runs `work` off the reactor, as many at a time as there are cores.
+    /// Runs `work` off the reactor, as many at a time as there are cores. What takes longer than anything
+    /// sensible is given up: it cannot be stopped, but nobody waits for it.
     async fn prepare<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&App) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let failed =
             || ApiError::internal("the request could not be prepared; see the server's log");
-        let permit = self.preparing.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| failed())?;
+        let crowded = |_| {
+            let message =
+                "other requests have kept the server from reading this one; try again later";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).code("queue_full")
+        };
+        let permit = self.preparing.clone().acquire_owned();
+        let permit = tokio::time::timeout(PREPARING, permit).await;
+        let permit = permit.map_err(crowded)?.map_err(|_| failed())?;
         let state = self.clone();
         let working = tokio::task::spawn_blocking(move || {
             // Held by the work itself, which runs on when its client is gone.
             let _permit = permit;
             work(&state.app)
         });
-        working.await.map_err(|error| {
+        let worked = tokio::time::timeout(PREPARING, working).await;
+        let worked = worked.map_err(|_| {
+            tracing::error!("preparing a request took longer than {PREPARING:?}");
+            let message = format!(
+                "the request could not be prepared within {PREPARING:?}; shorten it, or look at the model's chat template"
+            );
+            ApiError::internal(message).code("preparing_took_too_long")
+        })?;
+        worked.map_err(|error| {
             tracing::error!("preparing a request failed: {error}");
             failed()
         })?

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use serde_json::Value;
+use serde::Serialize;
 use tokio::time::{Instant, Sleep};
 
 use super::answer::Part;
@@ -26,41 +26,54 @@ use super::running::Running;
 /// Events that are ready together are sent together, up to about this many bytes.
 const FRAME: usize = 16 * 1024;
 
+/// Room for an event of one token, so that it is written without moving.
+const EVENT: usize = 512;
+
 /// Events on their way out. Data is JSON, which has no raw line end, so that an event is never cut.
 #[derive(Debug, Default)]
-pub struct Sse(String);
+pub struct Sse(Vec<u8>);
 
 impl Sse {
+    fn with_room() -> Self {
+        Self(Vec::with_capacity(EVENT))
+    }
+
     /// What is on its way.
     pub fn into_text(self) -> String {
-        self.0
+        String::from_utf8_lossy(&self.0).into_owned()
     }
 
     /// An event without a name.
-    pub fn data(&mut self, data: &Value) {
-        use std::fmt::Write;
-        // Writing to a string does not fail.
-        let _ = write!(self.0, "data: {data}\n\n");
+    pub fn data(&mut self, data: &impl Serialize) {
+        self.0.extend_from_slice(b"data: ");
+        let from = self.0.len();
+        if let Err(error) = serde_json::to_writer(&mut self.0, data) {
+            // Memory takes all that is written, and every key here is a string.
+            tracing::error!("an event is no JSON: {error}");
+            self.0.truncate(from);
+            self.0.extend_from_slice(b"{}");
+        }
+        self.0.extend_from_slice(b"\n\n");
     }
 
     /// An event with a name.
-    pub fn event(&mut self, name: &'static str, data: &Value) {
-        self.0.push_str("event: ");
-        self.0.push_str(name);
-        self.0.push('\n');
+    pub fn event(&mut self, name: &'static str, data: &impl Serialize) {
+        for part in ["event: ", name, "\n"] {
+            self.0.extend_from_slice(part.as_bytes());
+        }
         self.data(data);
     }
 
     /// What OpenAI's streams end with.
     pub fn done(&mut self) {
-        self.0.push_str("data: [DONE]\n\n");
+        self.0.extend_from_slice(b"data: [DONE]\n\n");
     }
 
     /// A line that clients pass over.
     pub fn comment(&mut self, text: &'static str) {
-        self.0.push_str(": ");
-        self.0.push_str(text);
-        self.0.push_str("\n\n");
+        for part in [": ", text, "\n\n"] {
+            self.0.extend_from_slice(part.as_bytes());
+        }
     }
 }
 
@@ -101,7 +114,7 @@ impl HttpBody for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        let mut out = Sse::default();
+        let mut out = Sse::with_room();
         if !this.opened {
             this.opened = true;
             this.reply.open(&mut out);
@@ -131,7 +144,7 @@ impl HttpBody for Events {
         this.beat.as_mut().reset(Instant::now() + this.pause);
         match out.0.is_empty() {
             true => Poll::Ready(None),
-            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from(out.into_text()))))),
+            false => Poll::Ready(Some(Ok(Frame::data(Bytes::from(out.0))))),
         }
     }
 
@@ -143,7 +156,7 @@ impl HttpBody for Events {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -157,7 +170,8 @@ mod tests {
                     _ => out.event("delta", &json!({text.as_str(): 1})),
                 }
             }
-            let events: Vec<&str> = out.0.split_terminator("\n\n").collect();
+            let text = out.into_text();
+            let events: Vec<&str> = text.split_terminator("\n\n").collect();
             prop_assert_eq!(events.len(), texts.len());
             for (at, (event, text)) in events.iter().zip(&texts).enumerate() {
                 // An event stream ends a line at any of CR, LF and CRLF.

@@ -5,6 +5,7 @@
 //! user supplied never becomes a control token.
 
 mod breakers;
+mod budget;
 mod chat;
 mod control;
 mod detokenizer;

@@ -3,20 +3,25 @@
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
 use minijinja::{Environment, Error, Value};
 
+use super::budget;
 use super::pymethods::strip;
 use super::pyvalue::{JsonStyle, dumps, items, list, pairs, str as py_str, type_error};
 
 /// Puts the filters and tests into `env`.
 pub(super) fn install(env: &mut Environment<'_>) {
     env.add_filter("tojson", tojson);
-    env.add_filter("string", |value: &Value| py_str(value));
+    env.add_filter("string", |value: &Value| charged(py_str(value)));
     env.add_filter("trim", |value: &Value, chars: Option<Value>| {
         let chars = chars.filter(|chars| !chars.is_none());
         let chars = chars.as_ref().and_then(Value::as_str);
         strip(&py_str(value), chars, true, true).to_owned()
     });
-    env.add_filter("upper", |value: &Value| py_str(value).to_uppercase());
-    env.add_filter("lower", |value: &Value| py_str(value).to_lowercase());
+    env.add_filter("upper", |value: &Value| {
+        charged(py_str(value).to_uppercase())
+    });
+    env.add_filter("lower", |value: &Value| {
+        charged(py_str(value).to_lowercase())
+    });
     env.add_filter("capitalize", |value: &Value| {
         let text = py_str(value);
         let mut chars = text.chars();
@@ -34,7 +39,7 @@ pub(super) fn install(env: &mut Environment<'_>) {
                 .replace('&', "&amp;")
                 .replace('<', "&lt;")
                 .replace('>', "&gt;");
-            text.replace('\'', "&#39;").replace('"', "&#34;")
+            charged(text.replace('\'', "&#39;").replace('"', "&#34;"))
         });
     }
     env.add_filter("wordcount", |value: &Value| {
@@ -91,11 +96,21 @@ pub(super) fn install(env: &mut Environment<'_>) {
     env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
 }
 
+/// The text, paid for.
+fn charged(text: String) -> Result<String, Error> {
+    budget::charge(text.len())?;
+    Ok(text)
+}
+
 /// The items that Python's `iter` gives.
 fn iterate(value: &Value) -> Result<Vec<Value>, Error> {
     match value.kind() {
         ValueKind::None => Err(type_error("'NoneType' object is not iterable")),
-        _ => Ok(value.try_iter()?.collect()),
+        _ => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            budget::charge(items.len().saturating_mul(size_of::<Value>()))?;
+            Ok(items)
+        }
     }
 }
 
@@ -111,12 +126,14 @@ fn length(value: &Value) -> Result<usize, Error> {
     }
 }
 
-fn replace(value: &Value, old: &Value, new: &Value, count: Option<i64>) -> String {
+fn replace(value: &Value, old: &Value, new: &Value, count: Option<i64>) -> Result<String, Error> {
     let (text, old, new) = (py_str(value), py_str(old), py_str(new));
-    match count.and_then(|count| usize::try_from(count).ok()) {
+    budget::check_replace(&text, &old, &new)?;
+    let replaced = match count.and_then(|count| usize::try_from(count).ok()) {
         Some(count) => text.replacen(&old, &new, count),
         None => text.replace(&old, &new),
-    }
+    };
+    charged(replaced)
 }
 
 fn join(value: &Value, separator: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
@@ -136,8 +153,9 @@ fn join(value: &Value, separator: Option<Value>, kwargs: Kwargs) -> Result<Strin
             Some(attribute) => out.push_str(&py_str(&item.get_item(attribute)?)),
             None => out.push_str(&py_str(&item)),
         }
+        budget::check_product(1, out.len())?;
     }
-    Ok(out)
+    charged(out)
 }
 
 fn int(
@@ -213,7 +231,7 @@ fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Er
     };
     let sort_keys = argument(3, "sort_keys")?.is_some_and(|flag| flag.is_true());
     kwargs.assert_all_used()?;
-    dumps(
+    let text = dumps(
         value,
         &JsonStyle {
             ensure_ascii,
@@ -222,5 +240,6 @@ fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, Er
             colon,
             sort_keys,
         },
-    )
+    )?;
+    charged(text)
 }

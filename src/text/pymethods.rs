@@ -3,10 +3,30 @@
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Error, State, Value};
 
+use super::budget;
 use super::pyvalue::{items, list, pairs, repr, str as py_str, type_error};
 
 /// Calls `method` of `value`; what is not here is looked for among minijinja's own Python methods.
 pub(super) fn call(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        let word = |at: usize| args.get(at).and_then(Value::as_str).unwrap_or_default();
+        match method {
+            "replace" => budget::check_replace(text, word(0), word(1))?,
+            "format" => budget::check_format(text)?,
+            _ => {}
+        }
+    }
+    let result = call_unlimited(state, value, method, args)?;
+    budget::charge_value(&result)?;
+    Ok(result)
+}
+
+fn call_unlimited(
     state: &mut State,
     value: &Value,
     method: &str,
@@ -327,6 +347,7 @@ fn string(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Err
                     out.push_str(text);
                 }
                 out.push_str(&part);
+                budget::check_product(1, out.len())?;
             }
             Value::from(out)
         }

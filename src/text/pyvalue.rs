@@ -8,6 +8,7 @@ use minijinja::value::{Enumerator, Object, ObjectExt as _, ObjectRepr, ValueKind
 use minijinja::{Error, ErrorKind, State, Value};
 use serde_json::Value as Json;
 
+use super::budget::{self, LARGEST};
 use super::control::MARK;
 
 /// A dictionary in the order of its making; attributes are its methods first, as in Python.
@@ -193,6 +194,10 @@ pub(super) fn repr(value: &Value) -> String {
 }
 
 fn write_repr(value: &Value, depth: usize, out: &mut String) {
+    // What holds itself many times over has no end; what is too large is refused where it goes.
+    if out.len() > LARGEST {
+        return;
+    }
     let Some(depth) = depth.checked_sub(1) else {
         out.push_str("...");
         return;
@@ -291,6 +296,7 @@ fn dump(value: &Value, style: &JsonStyle, depth: usize, out: &mut String) -> Res
             "a value nested more than {MAX_DEPTH} deep"
         )));
     }
+    budget::check_product(1, out.len())?;
     let line = |depth: usize, out: &mut String| {
         if let Some(indent) = &style.indent {
             out.push('\n');
@@ -411,8 +417,15 @@ pub(super) fn write(
     value: &Value,
 ) -> Result<(), Error> {
     match value.as_str() {
-        Some(text) => out.write_str(text)?,
-        None => out.write_str(&str(value))?,
+        Some(text) => {
+            budget::charge(text.len())?;
+            out.write_str(text)?;
+        }
+        None => {
+            let text = str(value);
+            budget::charge(text.len())?;
+            out.write_str(&text)?;
+        }
     }
     Ok(())
 }

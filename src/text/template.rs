@@ -1,6 +1,7 @@
 //! Chat templates: Jinja as transformers' `apply_chat_template` renders it.
 //!
-//! Invariants: a template reads nothing but its variables; its instructions, recursion and output are bounded.
+//! Invariants: a template reads nothing but its variables; its instructions, recursion, memory, time and output are
+//! bounded.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,10 +13,14 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
 use super::TextError;
-use super::pycompat;
+use super::{budget, pycompat};
 
 /// Instructions that one rendering may take; fewer in tests, which run slower.
 const FUEL: u64 = if cfg!(test) { 1_000_000 } else { 20_000_000 };
+/// Bytes of plain text that they may put together, as far as that leaves [`LEAST_FUEL`].
+const PLAIN_TEXT: u64 = 1 << 30;
+/// Instructions for the longest of dialogues.
+const LEAST_FUEL: u64 = 500_000;
 /// Bytes that one rendering may write.
 const OUTPUT_LIMIT: usize = 8 << 20;
 const NAME: &str = "chat_template";
@@ -46,15 +51,17 @@ impl Template {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build();
-        match syntax {
-            Ok(syntax) => env.set_syntax(syntax),
-            Err(e) => return Err(failure(&e, file)),
-        }
+        let syntax = syntax.map_err(|e| failure(&e, file))?;
+        env.set_syntax(syntax.clone());
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_undefined_behavior(UndefinedBehavior::Lenient);
-        env.set_fuel(Some(FUEL));
+        let plain = source.split(['{', '}']).map(str::len).max().unwrap_or(0);
+        let most = PLAIN_TEXT / (plain as u64).max(1);
+        env.set_fuel(Some(most.clamp(LEAST_FUEL, FUEL)));
         pycompat::install(&mut env);
-        env.add_template_owned(NAME, plain_generation_tags(&source))
+        budget::install(&mut env);
+        let charged = budget::charged(&plain_generation_tags(&source), syntax);
+        env.add_template_owned(NAME, charged)
             .map_err(|e| TextError::Syntax {
                 file: file.to_owned(),
                 line: e.line().unwrap_or(1),
@@ -86,6 +93,7 @@ impl Template {
             .map(|(name, value)| (name, pycompat::from_json(value)));
         let context = minijinja::Value::from_pairs(context);
         let mut out = Limited(Vec::new());
+        budget::begin();
         let template = self
             .env
             .get_template(NAME)
@@ -137,6 +145,11 @@ fn failure(error: &minijinja::Error, file: &str) -> TextError {
                 message: raised.0.clone(),
             };
         }
+        if let Some(exhausted) = current.downcast_ref::<budget::Exhausted>() {
+            return TextError::Limit {
+                limit: exhausted.0.clone(),
+            };
+        }
         if let Some(inner) = current.downcast_ref::<minijinja::Error>() {
             innermost = inner;
         }
@@ -144,7 +157,7 @@ fn failure(error: &minijinja::Error, file: &str) -> TextError {
     }
     if innermost.kind() == ErrorKind::OutOfFuel {
         return TextError::Limit {
-            limit: format!("{} million steps", FUEL / 1_000_000),
+            limit: "the steps that a dialogue takes at most".to_owned(),
         };
     }
     TextError::Render {

@@ -13,6 +13,7 @@ use object::read::macho::{LoadCommandVariant, MachHeader, MachOFile64};
 use object::{Architecture, Endianness, ImportFlags, Object};
 
 use crate::sh::Result;
+use crate::signature;
 
 type File<'a> = MachOFile64<'a, Endianness>;
 
@@ -137,6 +138,20 @@ pub fn loads(bytes: &[u8]) -> Result<Option<Loads>> {
         }
     }
     Ok(Some(loads))
+}
+
+/// Checks that the code signature fits, page by page, and returns the count of pages.
+///
+/// # Errors
+/// Why a Mac would not run it.
+pub fn signed(path: &Path) -> Result<usize> {
+    let bytes = fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let checked = loads(&bytes).and_then(|loads| {
+        let loads = loads.ok_or("is no Mach-O file for 64 bits")?;
+        let (at, size) = loads.signature.ok_or("is not signed")?;
+        signature::verify(&bytes, at, size)
+    });
+    checked.map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn parse(bytes: &[u8]) -> Result<File<'_>> {

@@ -82,6 +82,10 @@ pub fn macos(flags: &[String]) -> Result {
     let binary = build("release", |_| ())?;
     let report = macho::verify(&binary, &libmlx())?;
     eprint!("macos: {}\n{report}", binary.display());
+    for signed in [binary, libmlx()] {
+        let pages = macho::signed(&signed)?;
+        eprintln!("  {}: {pages} pages, each as signed", signed.display());
+    }
     Ok(())
 }
 

@@ -32,6 +32,8 @@ usage: cargo xtask CHORE
   golden [--transformers] [-- ARGS]
                      regenerate tests/golden with mlx-lm in a throw-away environment; ARGS choose cases, such
                      as --family llama; --transformers lets the second oracle check too
+  converted [--transformers] [NAME ...]
+                     have mlx-lm convert the small checkpoints of tests/golden/converted again
   hub                huggingface_hub and pensieve read what the other wrote
   models             run the golden cases and write docs/models.md from what they show
   macos [--check]    cross-link the release binary for macOS on Apple Silicon and look at its symbols;
@@ -72,6 +74,7 @@ fn chore(arguments: &[String]) -> Result {
         "eval" => eval(),
         "clients" => clients::clients(rest),
         "golden" => golden::golden(rest),
+        "converted" => golden::converted(rest),
         "hub" => hub::hub(rest),
         "models" => models::models(),
         "macos" => macos::macos(rest),

@@ -202,7 +202,9 @@ fn an_archive_is_installed_replaced_and_removed() {
     place.fails(&["--from", from], "choose one with --version");
     place.works(&["--from", from, "--version", "1.2.0"]);
     assert_eq!(version(), "pensieve 1.2.0\n");
-    assert_eq!(place.installed()["share/man/man1/pensieve.1"], "1.2.0");
+    let second = place.installed();
+    assert_eq!(second["share/man/man1/pensieve.1"], "1.2.0");
+    assert!(!second.contains_key("share/doc/pensieve/of 1.0.0"));
     place.fails(
         &["--from", from, "--version", "3.0.0"],
         "no archive for linux-x86_64 of version 3.0.0",

@@ -349,8 +349,38 @@ fn check_beginning(path: &str, out: &[Value]) -> Result<bool, ApiError> {
 
 /// Takes what every block may have, and names what is left.
 fn finish(mut block: Fields, ignored: &mut Vec<String>) -> Result<(), ApiError> {
-    block.object("cache_control")?;
+    cache_control(&mut block, ignored)?;
+    block.refuse(
+        "toolset_name",
+        |_| false,
+        "there are no toolsets; leave it out",
+    )?;
     ignored.extend(block.rest());
+    Ok(())
+}
+
+/// Takes a mark of what is to be kept, of which only the form matters: every prompt is.
+///
+/// # Errors
+/// One that is malformed.
+pub fn cache_control(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(), ApiError> {
+    let Some(mut control) = fields.object("cache_control")? else {
+        return Ok(());
+    };
+    let kind = control.required_string("type")?;
+    let ttl = control.string("ttl")?;
+    for (name, value, known) in [
+        ("type", Some(kind), &["ephemeral"][..]),
+        ("ttl", ttl, &["5m", "1h"]),
+    ] {
+        if let Some(value) = value.filter(|value| !known.contains(&value.as_str())) {
+            let path = control.path(name);
+            let known = known.join(" or ");
+            let message = format!("`{path}` is {value:?}, expected {known}");
+            return Err(ApiError::field(path, message));
+        }
+    }
+    ignored.extend(control.rest());
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::server::answer::{End, Part, Usage};
@@ -22,6 +23,8 @@ pub struct Frame {
     pub max_tokens: usize,
     /// Whether thinking blocks come without their text.
     pub omit_thinking: bool,
+    /// Whether it is to be said why the cache was missed, and whether there is a message to compare with.
+    pub diagnosed: Option<bool>,
 }
 
 /// A block in the making.
@@ -33,6 +36,29 @@ enum Block {
         name: String,
         arguments: String,
     },
+}
+
+/// What goes out with every token, so that no tree is built for it.
+#[derive(Serialize)]
+struct BlockDelta<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    index: usize,
+    delta: Delta<'a>,
+}
+
+/// What is added to a block.
+#[derive(Serialize)]
+#[serde(tag = "type")]
+enum Delta<'a> {
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "input_json_delta")]
+    Input { partial_json: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
 }
 
 /// An answer in the making.
@@ -101,7 +127,7 @@ impl MessageReply {
 
     fn message(&self, content: Vec<Value>) -> Value {
         let (reason, sequence) = self.stop();
-        json!({
+        let mut message = json!({
             "id": self.id,
             "type": "message",
             "role": "assistant",
@@ -110,7 +136,13 @@ impl MessageReply {
             "stop_reason": reason,
             "stop_sequence": sequence,
             "usage": self.usage(),
-        })
+        });
+        if let Some(compared) = self.frame.diagnosed {
+            // Former prompts are kept, but not by the message that they led to.
+            let reason = compared.then(|| json!({"type": "unavailable"}));
+            message["diagnostics"] = json!({"cache_miss_reason": reason});
+        }
+        message
     }
 
     fn start(&mut self, out: &mut Sse) {
@@ -171,20 +203,19 @@ impl MessageReply {
     }
 
     /// Adds a part to the open block; returns its delta.
-    fn add(&mut self, part: Part) -> Option<Value> {
+    fn add<'a>(&mut self, part: &'a Part) -> Option<Delta<'a>> {
         match (self.open.as_mut()?, part) {
             (Block::Text(whole), Part::Text { text, .. }) => {
-                whole.push_str(&text);
-                Some(json!({"type": "text_delta", "text": text}))
+                whole.push_str(text);
+                Some(Delta::Text { text })
             }
-            (Block::Thinking(whole), Part::Reasoning(text)) => {
-                whole.push_str(&text);
-                let delta = json!({"type": "thinking_delta", "thinking": text});
-                (!self.frame.omit_thinking).then_some(delta)
+            (Block::Thinking(whole), Part::Reasoning(thinking)) => {
+                whole.push_str(thinking);
+                (!self.frame.omit_thinking).then_some(Delta::Thinking { thinking })
             }
-            (Block::Call { arguments, .. }, Part::Arguments(text)) => {
-                arguments.push_str(&text);
-                Some(json!({"type": "input_json_delta", "partial_json": text}))
+            (Block::Call { arguments, .. }, Part::Arguments(partial_json)) => {
+                arguments.push_str(partial_json);
+                Some(Delta::Input { partial_json })
             }
             _ => None,
         }
@@ -206,8 +237,8 @@ impl MessageReply {
         match out {
             Some(out) => {
                 if let Block::Thinking(text) = &block {
-                    let delta = json!({"type": "signature_delta", "signature": signature(text)});
-                    out.event("content_block_delta", &delta_of(index, delta));
+                    let signature = signature(text);
+                    write_delta(index, Delta::Signature { signature }, out);
                 }
                 let stop = json!({"type": "content_block_stop", "index": index});
                 out.event("content_block_stop", &stop);
@@ -221,8 +252,9 @@ impl MessageReply {
     }
 }
 
-fn delta_of(index: usize, delta: Value) -> Value {
-    json!({"type": "content_block_delta", "index": index, "delta": delta})
+fn write_delta(index: usize, delta: Delta<'_>, out: &mut Sse) {
+    let kind = "content_block_delta";
+    out.event(kind, &BlockDelta { kind, index, delta });
 }
 
 /// A block as it stands in a message.
@@ -275,10 +307,9 @@ impl Reply for MessageReply {
             return;
         }
         if self.turn_to(&part, Some(out)).is_some()
-            && let Some(delta) = self.add(part)
+            && let Some(delta) = self.add(&part)
         {
-            let delta = delta_of(self.begun.saturating_sub(1), delta);
-            out.event("content_block_delta", &delta);
+            write_delta(self.begun.saturating_sub(1), delta, out);
         }
     }
 
@@ -313,7 +344,7 @@ impl Reply for MessageReply {
         } else if part == Part::TextWasReasoning {
             self.think_anew();
         } else if self.turn_to(&part, None).is_some() {
-            self.add(part);
+            self.add(&part);
         }
     }
 

@@ -53,6 +53,7 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
         prompt: prompt.ids.len(),
         max_tokens,
         omit_thinking: read.omit_thinking,
+        diagnosed: read.diagnosed.map(|previous| previous.is_some()),
     };
     let ask = Ask {
         prompts: vec![prompt],
@@ -102,6 +103,8 @@ struct Content {
     dialogue: Dialogue,
     form: Option<Wanted>,
     omit_thinking: bool,
+    /// The message whose prompt this one's is to be compared with, if that is asked for.
+    diagnosed: Option<Option<String>>,
 }
 
 fn content(fields: &mut Fields, app: &App, ignored: &mut Vec<String>) -> Result<Content, ApiError> {
@@ -127,17 +130,26 @@ fn content(fields: &mut Fields, app: &App, ignored: &mut Vec<String>) -> Result<
     let omit_thinking = thinking(fields, app, &mut dialogue, ignored)?;
     let form = output(fields, app, &mut dialogue, ignored)?;
     the_rest(fields, ignored)?;
+    let diagnosed = match fields.object("diagnostics")? {
+        None => None,
+        Some(mut diagnostics) => {
+            let previous = diagnostics.string("previous_message_id")?;
+            ignored.extend(diagnostics.rest());
+            Some(previous)
+        }
+    };
     Ok(Content {
         dialogue,
         form,
         omit_thinking,
+        diagnosed,
     })
 }
 
 /// Fields that change no answer here.
 fn the_rest(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<(), ApiError> {
     // Prompts are kept for later ones that begin alike, whether or not a client marks them.
-    fields.object("cache_control")?;
+    blocks::cache_control(fields, ignored)?;
     if let Some(mut metadata) = fields.object("metadata")? {
         metadata.string("user_id")?;
         ignored.extend(metadata.rest());
@@ -197,11 +209,24 @@ fn tool(
         let message = format!("`{path}` is empty; name the tool");
         return Err(ApiError::field(path, message));
     }
-    let description = tool.string("description")?;
+    let mut description = tool.string("description")?;
     let Some(schema) = tool.object("input_schema")? else {
         return Err(tool.missing("input_schema"));
     };
-    tool.object("cache_control")?;
+    // Templates have no place for examples, so they stand where the model reads what the tool is for.
+    let examples = tool.array("input_examples")?.unwrap_or_default();
+    for (index, example) in examples.iter().enumerate() {
+        if !example.is_object() {
+            let path = format!("{}[{index}]", tool.path("input_examples"));
+            return Err(wrong_type(&path, example, "an object"));
+        }
+        let text = description.get_or_insert_default();
+        let before = if text.is_empty() { "" } else { "\n" };
+        text.push_str(&format!("{before}Example of an input: {example}"));
+    }
+    let is_false = |value: &Value| *value == Value::Bool(false);
+    tool.refuse("defer_loading", is_false, "the model is told of all tools")?;
+    blocks::cache_control(&mut tool, ignored)?;
     // Arguments stream as they come anyway.
     tool.boolean("eager_input_streaming")?;
     *strict |= tool.boolean("strict")?.unwrap_or(false);

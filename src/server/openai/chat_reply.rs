@@ -1,5 +1,6 @@
 //! Writing a chat answer: one object, or chunks.
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use super::logprobs::chat_item;
@@ -12,6 +13,10 @@ use crate::server::sse::Sse;
 use crate::server::{App, random};
 use crate::text::Text;
 
+const CHUNK: &str = "chat.completion.chunk";
+/// The one tier of service.
+const TIER: &str = "default";
+
 /// One choice: its parts so far, for a whole answer, and how many calls it made.
 #[derive(Default)]
 struct Choice {
@@ -21,6 +26,56 @@ struct Choice {
     called: usize,
     items: Vec<Value>,
     end: Option<&'static str>,
+}
+
+/// A chunk with one choice: what goes out with every token, so that no tree is built for it.
+#[derive(serde::Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
+    choices: [ChunkChoice<'a>; 1],
+    /// Null in all chunks but the last, if the last is to tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<()>,
+}
+
+#[derive(serde::Serialize)]
+struct ChunkChoice<'a> {
+    index: usize,
+    delta: Delta<'a>,
+    logprobs: Option<Logprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(serde::Serialize)]
+struct Logprobs {
+    content: Vec<Value>,
+    refusal: (),
+}
+
+/// What a chunk adds.
+enum Delta<'a> {
+    /// A piece of text to the field of this name.
+    Piece(&'a str, &'a str),
+    /// Anything.
+    Any(Value),
+}
+
+impl Serialize for Delta<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Piece(name, text) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry(name, text)?;
+                map.end()
+            }
+            Self::Any(delta) => delta.serialize(serializer),
+        }
+    }
 }
 
 /// What every object of one answer says, and how far each choice is.
@@ -75,34 +130,38 @@ impl ChatReply {
         self.stats = stats.or(self.stats.take());
     }
 
-    fn chunk(&self, choices: Value) -> Value {
-        json!({
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        })
+    fn chunk(
+        &self,
+        index: usize,
+        delta: Delta<'_>,
+        items: Vec<Value>,
+        end: Option<&'static str>,
+        out: &mut Sse,
+    ) {
+        let logprobs = (!items.is_empty()).then_some(Logprobs {
+            content: items,
+            refusal: (),
+        });
+        out.data(&Chunk {
+            id: &self.id,
+            object: CHUNK,
+            created: self.created,
+            model: &self.model,
+            service_tier: self.extras.tier.then_some(TIER),
+            choices: [ChunkChoice {
+                index,
+                delta,
+                logprobs,
+                finish_reason: end,
+            }],
+            usage: self.extras.usage.then_some(()),
+        });
     }
 
-    fn delta(&self, index: usize, delta: Value, items: Vec<Value>, end: Option<&str>) -> Value {
-        let logprobs = match items.is_empty() {
-            true => Value::Null,
-            false => json!({"content": items, "refusal": null}),
-        };
-        let mut chunk = self.chunk(json!([{
-            "index": index,
-            "delta": delta,
-            "logprobs": logprobs,
-            "finish_reason": end,
-        }]));
-        if self.extras.usage {
-            chunk["usage"] = Value::Null;
+    fn add_extras(&self, object: &mut Value) {
+        if self.extras.tier {
+            object["service_tier"] = json!(TIER);
         }
-        chunk
-    }
-
-    fn add_timings(&self, object: &mut Value) {
         if self.extras.timings {
             object["timings"] = timings(self.stats.as_ref());
         }
@@ -112,23 +171,25 @@ impl ChatReply {
 impl Reply for ChatReply {
     fn open(&mut self, out: &mut Sse) {
         for index in 0..self.choices.len() {
-            let delta = json!({"role": "assistant", "content": "", "refusal": null});
-            out.data(&self.delta(index, delta, Vec::new(), None));
+            let delta = Delta::Any(json!({"role": "assistant", "content": "", "refusal": null}));
+            self.chunk(index, delta, Vec::new(), None, out);
         }
     }
 
     fn part(&mut self, index: usize, part: Part, out: &mut Sse) {
-        let mut items = Vec::new();
         let mut end = None;
         let delta = match part {
             Part::Started(_) | Part::Prompt(_) | Part::Failed(_) => return,
             // What is sent cannot be taken back; the text of an aborted call follows it.
             Part::TextWasReasoning | Part::CallAborted => return,
             Part::Text { text, tokens } => {
-                items = self.items(&tokens);
-                json!({"content": text})
+                let items = self.items(&tokens);
+                return self.chunk(index, Delta::Piece("content", &text), items, None, out);
             }
-            Part::Reasoning(text) => json!({self.reasoning.as_str(): text}),
+            Part::Reasoning(text) => {
+                let delta = Delta::Piece(&self.reasoning, &text);
+                return self.chunk(index, delta, Vec::new(), None, out);
+            }
             Part::Call { name, id } => {
                 let mut call = Self::call(name, id);
                 call["index"] = json!(self.choices[index].called);
@@ -150,16 +211,22 @@ impl Reply for ChatReply {
                 json!({})
             }
         };
-        out.data(&self.delta(index, delta, items, end));
+        self.chunk(index, Delta::Any(delta), Vec::new(), end, out);
     }
 
     fn close(&mut self, out: &mut Sse) {
         if self.extras.usage || self.extras.timings {
-            let mut chunk = self.chunk(json!([]));
+            let mut chunk = json!({
+                "id": self.id,
+                "object": CHUNK,
+                "created": self.created,
+                "model": self.model,
+                "choices": [],
+            });
             if self.extras.usage {
                 chunk["usage"] = usage(self.usage);
             }
-            self.add_timings(&mut chunk);
+            self.add_extras(&mut chunk);
             out.data(&chunk);
         }
         out.done();
@@ -242,7 +309,7 @@ impl Reply for ChatReply {
             "choices": choices,
             "usage": usage(self.usage),
         });
-        self.add_timings(&mut object);
+        self.add_extras(&mut object);
         object
     }
 }

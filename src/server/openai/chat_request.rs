@@ -23,6 +23,7 @@ pub fn prepare(app: &App, mut fields: Fields, _id: &str) -> Result<Prepared, Api
     let max_tokens = max_tokens(&mut fields)?;
     let logprobs = logprobs(&mut fields)?;
     common.extras.logprobs = logprobs.is_some();
+    common.extras.tier = service_tier(&mut fields)?;
     refuse_the_rest(&mut fields)?;
     let dialogue = dialogue(&mut fields, app, &mut ignored)?;
     dialogue.check_choice()?;
@@ -103,6 +104,19 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
+/// Whether the answer is to say how it was served: as all are.
+fn service_tier(fields: &mut Fields) -> Result<bool, ApiError> {
+    match fields.string("service_tier")?.as_deref() {
+        None => Ok(false),
+        Some("auto" | "default") => Ok(true),
+        Some(other) => {
+            let message =
+                format!("`service_tier` is {other:?}, expected auto or default; leave it out");
+            Err(ApiError::field("service_tier", message).code("unsupported_value"))
+        }
+    }
+}
+
 /// The API's fields that this server does not act on.
 fn refuse_the_rest(fields: &mut Fields) -> Result<(), ApiError> {
     let never = |_: &Value| false;
@@ -125,9 +139,10 @@ fn refuse_the_rest(fields: &mut Fields) -> Result<(), ApiError> {
         "answers are text; leave it out",
     )?;
     fields.refuse("prediction", never, "leave it out")?;
-    fields.refuse("prompt_cache_options", never, "leave it out")?;
+    // Every prompt is kept as long as there is room, and no longer.
+    let implicit = |value: &Value| *value == json!({}) || *value == json!({"mode": "implicit"});
+    fields.refuse("prompt_cache_options", implicit, "leave it out")?;
     fields.refuse("prompt_cache_retention", never, "leave it out")?;
-    fields.refuse("service_tier", one_of(&["auto", "default"]), "leave it out")?;
     fields.refuse("store", is_false, "answers are not kept; leave it out")?;
     fields.refuse("verbosity", one_of(&["medium"]), "leave it out")?;
     fields.refuse("web_search_options", never, "leave it out")?;
@@ -150,10 +165,10 @@ fn effort(fields: &mut Fields, app: &App, dialogue: &mut Dialogue) -> Result<(),
         // Templates that have levels have these three.
         "minimal" | "low" => Some("low"),
         "medium" => Some("medium"),
-        "high" | "xhigh" => Some("high"),
+        "high" | "xhigh" | "max" => Some("high"),
         _ => {
             let message = format!(
-                "`reasoning_effort` is {effort:?}, expected one of none, minimal, low, medium, high, xhigh"
+                "`reasoning_effort` is {effort:?}, expected one of none, minimal, low, medium, high, xhigh, max"
             );
             return Err(ApiError::field("reasoning_effort", message));
         }
@@ -193,6 +208,16 @@ fn tools(
         Some(Value::String(choice)) if choice == "required" => Choice::Required,
         Some(choice @ Value::Object(_)) => {
             let mut choice = Fields::new(choice, "tool_choice")?;
+            if let Some(allowed) = choice.object("allowed_tools")? {
+                dialogue.choice = allow_tools(allowed, &mut dialogue.tools, ignored)?;
+                ignored.extend(
+                    choice
+                        .rest()
+                        .into_iter()
+                        .filter(|path| path != "tool_choice.type"),
+                );
+                return check_tools(dialogue, ignored);
+            }
             expect_function(&mut choice)?;
             let Some(mut function) = choice.object("function")? else {
                 return Err(choice.missing("function"));
@@ -206,10 +231,59 @@ fn tools(
             return Err(ApiError::field("tool_choice", message));
         }
     };
+    check_tools(dialogue, ignored)
+}
+
+fn check_tools(dialogue: &mut Dialogue, ignored: &mut Vec<String>) -> Result<(), ApiError> {
     for (index, tool) in dialogue.tools.iter().enumerate() {
         dialogue.strict |= check_tool(tool, &format!("tools[{index}]"), ignored)?;
     }
     Ok(())
+}
+
+/// A choice among some of the tools: the model is told of no others.
+fn allow_tools(
+    mut allowed: Fields,
+    tools: &mut Vec<Value>,
+    ignored: &mut Vec<String>,
+) -> Result<Choice, ApiError> {
+    let choice = match allowed.required_string("mode")?.as_str() {
+        "auto" => Choice::Auto,
+        "required" => Choice::Required,
+        other => {
+            let path = allowed.path("mode");
+            let message = format!("`{path}` is {other:?}, expected auto or required");
+            return Err(ApiError::field(path, message));
+        }
+    };
+    let path = allowed.path("tools");
+    let Some(named) = allowed.array("tools")? else {
+        return Err(allowed.missing("tools"));
+    };
+    let mut names = Vec::with_capacity(named.len());
+    for (index, tool) in named.into_iter().enumerate() {
+        let mut tool = Fields::new(tool, format!("{path}[{index}]"))?;
+        expect_function(&mut tool)?;
+        let Some(mut function) = tool.object("function")? else {
+            return Err(tool.missing("function"));
+        };
+        let name = function.required_string("name")?;
+        if !tools
+            .iter()
+            .any(|tool| tool["function"]["name"] == name.as_str())
+        {
+            let path = function.path("name");
+            let message = format!("`{path}` is {name:?}, which is not in `tools`; add it there");
+            return Err(ApiError::field(path, message));
+        }
+        names.push(name);
+    }
+    tools.retain(|tool| {
+        let name = tool["function"]["name"].as_str();
+        name.is_some_and(|name| names.iter().any(|allowed| allowed == name))
+    });
+    ignored.extend(allowed.rest());
+    Ok(choice)
 }
 
 /// Whether calls of it must follow its schema.
@@ -340,6 +414,8 @@ fn content(fields: &mut Fields, ignored: &mut Vec<String>) -> Result<Option<Stri
             return Err(ApiError::field(path, message).code("unsupported_content"));
         }
         texts.push(part.required_string("text")?);
+        // Every prompt is kept, marked or not.
+        part.object("prompt_cache_breakpoint")?;
         ignored.extend(part.rest());
     }
     Ok(Some(texts.join("\n")))

@@ -1,5 +1,6 @@
 //! Writing legacy completions: one object with a choice a prompt, or chunks.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::completions_request::Echo;
@@ -14,6 +15,8 @@ use crate::server::sse::Sse;
 use crate::server::{App, random};
 use crate::text::Text;
 
+const OBJECT: &str = "text_completion";
+
 /// One prompt's answer: its place in the text.
 struct Choice {
     echo: Option<Echo>,
@@ -26,6 +29,28 @@ struct Piece {
     text: String,
     logprobs: Legacy,
     end: Option<&'static str>,
+}
+
+/// A chunk: what goes out with every token, so that no tree is built for it.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: [Written<'a>; 1],
+    /// Null in all chunks but the last, if the last is to tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<()>,
+}
+
+/// A choice as it goes out.
+#[derive(Serialize)]
+struct Written<'a> {
+    text: &'a str,
+    index: usize,
+    logprobs: Option<Value>,
+    finish_reason: Option<&'static str>,
 }
 
 /// What every object of one answer says, and how far each choice is.
@@ -124,19 +149,15 @@ impl CompletionsReply {
     fn object(&self, choices: Vec<Value>) -> Value {
         json!({
             "id": self.id,
-            "object": "text_completion",
+            "object": OBJECT,
             "created": self.created,
             "model": self.model,
             "choices": choices,
         })
     }
 
-    fn choice(&self, index: usize, text: String, logprobs: Legacy, end: Option<&str>) -> Value {
-        let logprobs = match self.extras.logprobs {
-            true => logprobs.json(),
-            false => Value::Null,
-        };
-        json!({"text": text, "index": index, "logprobs": logprobs, "finish_reason": end})
+    fn logprobs(&self, logprobs: Legacy) -> Option<Value> {
+        self.extras.logprobs.then(|| logprobs.json())
     }
 }
 
@@ -196,7 +217,8 @@ impl Reply for CompletionsReply {
                 logprobs,
                 end,
             } = piece;
-            self.choice(index, text, logprobs, end)
+            let logprobs = self.logprobs(logprobs);
+            json!({"text": text, "index": index, "logprobs": logprobs, "finish_reason": end})
         });
         let mut object = self.object(choices.collect());
         self.extras.usage = true;
@@ -219,11 +241,18 @@ impl CompletionsReply {
         if piece.text.is_empty() && piece.logprobs.is_empty() && piece.end.is_none() {
             return;
         }
-        let choice = self.choice(index, piece.text, piece.logprobs, piece.end);
-        let mut chunk = self.object(vec![choice]);
-        if self.extras.usage {
-            chunk["usage"] = Value::Null;
-        }
-        out.data(&chunk);
+        out.data(&Chunk {
+            id: &self.id,
+            object: OBJECT,
+            created: self.created,
+            model: &self.model,
+            choices: [Written {
+                text: &piece.text,
+                index,
+                logprobs: self.logprobs(piece.logprobs),
+                finish_reason: piece.end,
+            }],
+            usage: self.extras.usage.then_some(()),
+        });
     }
 }

@@ -55,6 +55,8 @@ pub struct Extras {
     pub usage: bool,
     /// How long everything took.
     pub timings: bool,
+    /// The tier of service, of which there is one.
+    pub tier: bool,
 }
 
 impl Common {
@@ -82,6 +84,7 @@ impl Common {
             logprobs: false,
             usage: stream_options(fields, stream)?,
             timings: fields.boolean("timings")?.unwrap_or(false),
+            tier: false,
         };
         // Says who asks, which changes no answer.
         fields.string("user")?;

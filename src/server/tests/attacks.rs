@@ -117,6 +117,63 @@ async fn connections_that_do_nothing_keep_nobody_out() {
     assert!(open().await <= 16);
 }
 
+/// Raises this process' limit of open files as far as it may be, and says what it is then.
+fn open_files() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    // macOS names no limit here, and takes none above OPEN_MAX.
+    limit.current = Some(limit.maximum.unwrap_or(10_240).min(1 << 20));
+    let _ = setrlimit(Resource::Nofile, limit);
+    let limit = getrlimit(Resource::Nofile);
+    limit.current.map_or(1 << 20, |most| most as usize)
+}
+
+/// Ten thousand, or as many as there may be open files for both ends of each: first within the limit of
+/// connections, where each keeps its place, then far beyond it.
+#[tokio::test]
+async fn ten_thousand_idle_connections_cost_nobody_else_anything() {
+    // Other tests have their files open too.
+    let most = open_files().saturating_sub(800).min(20_000) / 2;
+    for places in [most + 10, 100] {
+        let config = Config {
+            max_connections: places,
+            ..Config::default()
+        };
+        let (server, _) = Server::recording_as("x", config, |_| {}).await;
+        let mut idle = Vec::with_capacity(most);
+        for number in 0..most {
+            let mut stream = server.connect().await;
+            if number % 2 == 0 {
+                stream.write_all(b"GET /health HT").await.unwrap();
+            }
+            idle.push(stream);
+        }
+        for _ in 0..20 {
+            assert_eq!(server.chat(&hello(json!({}))).await.status, 200);
+        }
+        let metrics = server.get("/metrics").await;
+        let lines = metrics.text().lines();
+        let open = lines.filter_map(|line| line.strip_prefix("pensieve_connections "));
+        let open: Vec<usize> = open.map(|number| number.parse().unwrap()).collect();
+        assert!(open[0] <= places, "{open:?}");
+        // Those that have their place keep it.
+        let last = idle.last_mut().unwrap();
+        let rest = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let rest = if most % 2 == 0 {
+            &rest[..]
+        } else {
+            &rest[14..]
+        };
+        if places > most {
+            assert!(open[0] > most, "{open:?}");
+            last.write_all(rest).await.unwrap();
+            let mut answer = Vec::new();
+            last.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(parse(&answer).status, 200);
+        }
+    }
+}
+
 #[tokio::test]
 async fn answers_under_way_keep_their_connection() {
     let (handle, inbox) = Handle::new(facts(), 100);
@@ -167,6 +224,7 @@ async fn a_template_that_never_ends_is_stopped() {
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{% for a in range(90000) %}{{ 'x' * 1000 }}{% endfor %}",
+        "{% set n = namespace(s='xxxxxxxx') %}{% for a in range(90) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
     ] {
         let change = |app: &mut App| app.text = text_with(bomb);
         let (server, asked) = Server::recording_as("x", Config::default(), change).await;

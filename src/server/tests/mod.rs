@@ -6,10 +6,13 @@ mod chat;
 mod completions;
 mod connections;
 mod extensions;
+mod fields;
 mod notations;
 mod operation;
+mod protocol;
 mod refusals;
 mod strange_bodies;
+mod streams;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -376,7 +379,7 @@ impl Reply {
 
 async fn reply(mut stream: TcpStream) -> Reply {
     let mut bytes = Vec::new();
-    let patience = Duration::from_secs(8);
+    let patience = Duration::from_secs(60);
     let reading = tokio::time::timeout(patience, stream.read_to_end(&mut bytes));
     // A reset after the response is as good as an end.
     let _ = reading.await.expect("the response did not end");
@@ -430,7 +433,7 @@ fn settle(mut value: Value, prefix: &str) -> Value {
 
 /// Waits until `done` holds.
 async fn eventually(what: &str, done: impl Fn() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if done() {
             return;
         }

@@ -308,6 +308,95 @@ fn rendering_is_bounded() {
     ));
 }
 
+/// One step can make a value as large as memory, or many can: nothing that a template makes grows beyond its
+/// limits, however it is made.
+#[test]
+fn what_rendering_makes_is_bounded() {
+    let growing = "{% set n = namespace(s='0123456789abcdef', l=[0]) %}{% for a in range(60) %}GROW{% endfor %}";
+    for grow in [
+        "{% set n.s = n.s ~ n.s %}",
+        "{% set n.s = n.s + n.s %}",
+        "{% set n.s = (n.s + 'x') ~ n.s %}",
+        "{% set n.s = n.s * 2 %}",
+        "{% set n.s = 2 * n.s %}",
+        "{% set n.s = n.s.replace('0', n.s) %}",
+        "{% set n.s = n.s | replace('0', n.s) %}",
+        "{% set n.s = [n.s, n.s] | join(n.s) %}",
+        "{% set n.s = n.s.join([n.s, n.s]) %}",
+        "{% set n.s = [n.s, n.s] | string %}",
+        "{% set n.s = [n.s, n.s] | tojson %}",
+        "{% set n.s = '%s%s' | format(n.s, n.s) %}",
+        "{% set n.s = '%s%s' % (n.s, n.s) %}",
+        "{% set n.s = '{}{}'.format(n.s, n.s) %}",
+        "{% set n.s = n.s | urlencode | replace('0', '%30') ~ n.s %}",
+        "{% set s %}{{ n.s }}{{ n.s }}{% endset %}{% set n.s = s %}",
+        "{% set n.s = n.s | upper ~ n.s | lower %}",
+        "{% set n.l = n.l + n.l %}{% set x = n.l | list %}",
+        "{% set n.l = n.l * 2 %}",
+        "{% set n.l = (n.l + n.l) | list %}",
+        "{% set n.l = [n.l, n.l] %}{% set x = n.l | string %}",
+        "{% set n.l = [n.l, n.l] %}{% set x = n.l | tojson %}",
+        "{% set n.l = {'a': n.l, 'b': n.l} %}{% set x = n.l | string %}",
+        "{% set n.l = n.l + [range(99999) | list] %}{% for b in range(999) %}{% set n.l = n.l + [range(99999) | list] %}{% endfor %}",
+        "{% for b in range(9999) %}{% set n.l = n.l + ['x' * 99999] %}{% endfor %}",
+        "{% macro f(s, i) %}{% if i %}{{ f(s ~ s, i - 1) }}{% endif %}{% endmacro %}{{ f(n.s, 90) }}",
+        "{% macro f(i) %}{% if i %}{{ f(i - 1) }}{{ f(i - 1) }}{% endif %}text{% endmacro %}{% set n.l = n.l + [f(40)] %}",
+    ] {
+        let rendered = render(&growing.replace("GROW", grow), hello());
+        assert!(
+            matches!(rendered, Err(TextError::Limit { .. })),
+            "{grow}: {:.200?}",
+            rendered
+        );
+    }
+    for one in [
+        "{{ 'x' * 99999999 }}",
+        "{{ '\n' * 99999 | indent(99999) }}",
+        "{{ ('\n' * 9999) | indent(width=9999) }}",
+        "{{ 'x' | indent(999999999999) }}",
+        "{{ '%999999999d' | format(1) }}",
+        "{{ '%.999999999f' | format(1) }}",
+        "{{ '%*d' | format(999999999, 1) }}",
+        "{{ '{:999999999}'.format(1) }}",
+        "{{ [1] | batch(999999999, 'x') | list | length }}",
+        "{{ [1] | slice(999999999) | list | length }}",
+        "{{ ('x' * 999999) | replace('', 'y' * 999) }}",
+        "{{ range(99999) | join('x' * 9999) }}",
+        "{{ ('x' * 9999999) | list | length }}",
+    ] {
+        let rendered = render(one, hello());
+        assert!(rendered.is_err(), "{one}: {:.200?}", rendered);
+    }
+}
+
+/// The function around operators changes nothing that a template can see.
+#[test]
+fn charging_changes_no_text() {
+    expressions(&[
+        ("(1 + 2 * 3) ~ 4", "74"),
+        ("(1 + 2) * 3", "9"),
+        ("'a' ~ 'b' ~ (1 + 2)", "ab3"),
+        ("-1 + 2", "1"),
+        ("'a' * 3 ~ 'b'", "aaab"),
+        ("2 * 'ab'", "abab"),
+        ("[1] + [2] + [3 * 2]", "[1, 2, 6]"),
+        ("('a' + 'b') | upper", "AB"),
+        ("'a' + 'b' | upper", "aB"),
+        ("'x' + ('y' if 1 + 1 == 2 else 'z' ~ 'w')", "xy"),
+        ("not 1 + 1", "False"),
+        ("{'a' ~ 'b': [1 + 1, (2, 3 + 4)]}", "{'ab': [2, (2, 7)]}"),
+        ("'abc'[0 + 1:1 + 2]", "bc"),
+        ("'a+b ~ c' ~ \"}} + %}\"", "a+b ~ c}} + %}"),
+        ("[1, 2, 3][0 + 1] + 1", "3"),
+        ("'a' + 'b' in 'c' ~ 'ab'", "True"),
+        ("'é' ~ 'ü' + '😀'", "éü😀"),
+    ]);
+    let template = "{% macro f(a, b=1 + 1) -%}\n  {{- a ~ b }}\n{%- endmacro %}{% for x in [1] + [2] if x + 1 > 2 %}\n\
+        {%- set y = x + 1 -%} {{ f(x ~ 'a', b=y * 2) + '!' }}\n{% else %}{% endfor %}\n\
+        {%- macro g() %}{{ caller(1) + '?' }}{% endmacro %}{% call(z) g() %}{{ z + 1 }}{% endcall %}{% set q %}{{ 'é' ~ 1 }}{% endset %}{{ q + q }}";
+    assert_eq!(render(template, hello()).unwrap(), "2a6!\n2?é1é1");
+}
+
 #[test]
 fn messages_are_made_ready() {
     let template = "{% for m in messages %}{{ m.content is defined }}{{ m.reasoning_content }}{{ m.thinking }}\

@@ -129,7 +129,7 @@ pub fn dist(arguments: &[String]) -> Result {
         let name = format!("pensieve-{version}-{}", target.name());
         let staged = target_dir().join("stage").join(&name);
         stage::fill(target, &version, &binary, &host, &staged)?;
-        let check = stage::check(target, &staged)?;
+        let check = stage::check(target, &staged, !options.quick)?;
         let file = archive::pack(&staged, &out)?;
         eprint!("dist: {}\n{check}", file.display());
     }
@@ -152,7 +152,11 @@ fn binary(target: Target, options: &Options) -> Result<PathBuf> {
     let profile = if options.quick { "release" } else { "dist" };
     let flags = match options.quick {
         true => Vec::new(),
-        false => vec![("RUSTFLAGS", remapped())],
+        false => vec![
+            ("RUSTFLAGS", remapped("--remap-path-prefix")),
+            ("CFLAGS", remapped("-ffile-prefix-map")),
+            ("CXXFLAGS", remapped("-ffile-prefix-map")),
+        ],
     };
     let built = match target {
         Target::Macos => macos::build(profile, |command| {
@@ -175,14 +179,15 @@ fn binary(target: Target, options: &Options) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// Flags that keep this machine's folders out of what the compiler writes.
-fn remapped() -> String {
+/// Flags that keep this machine's folders out of what a compiler writes. mlx-c has its files' names in
+/// its errors, and crates theirs in panics.
+fn remapped(option: &str) -> String {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| Some(home?.join(".cargo")));
-    let mut flags = format!("--remap-path-prefix={}=pensieve", root().display());
+    let mut flags = format!("{option}={}=pensieve", root().display());
     if let Some(folder) = cargo_home {
-        flags += &format!(" --remap-path-prefix={}=cargo", folder.display());
+        flags += &format!(" {option}={}=cargo", folder.display());
     }
     flags
 }

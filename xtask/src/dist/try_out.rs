@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::copy;
+use super::stage::GLIBC;
 use crate::macos::target_dir;
 use crate::sh::{Result, output, run};
 
@@ -43,6 +44,7 @@ pub fn try_out(out: &Path, version: &str) -> Result {
     )?;
     let pensieve = format!("{PREFIX}/bin/pensieve");
     said(&mut root.command(&pensieve, &["--version"]), version)?;
+    own_libraries(&root, &pensieve)?;
     said(&mut root.command(&pensieve, &["run", QUESTION]), ANSWER)?;
     said(
         &mut root.command(&pensieve, &["doctor"]),
@@ -83,6 +85,32 @@ pub fn try_out(out: &Path, version: &str) -> Result {
         return Err(format!("--uninstall left:\n{left}"));
     }
     eprintln!("dist: the archive works in a bare Debian 12");
+    Ok(())
+}
+
+/// Whether all that it loads is the archive's or glibc's, whatever else the system has.
+fn own_libraries(root: &Root, pensieve: &str) -> Result {
+    // Set by a program inside: chroot itself would be listed instead.
+    let list = ["LD_TRACE_LOADED_OBJECTS=1", pensieve];
+    let text = output(&mut root.command("/usr/bin/env", &list))?;
+    let loaded = text.lines().filter_map(|line| {
+        let (name, rest) = line.trim().split_once(" => ")?;
+        Some((name, rest.split(" (").next().unwrap_or(rest)))
+    });
+    let mut ours = 0;
+    for (name, path) in loaded {
+        if path.starts_with(PREFIX) {
+            ours += 1;
+        } else if !GLIBC.contains(&name) {
+            return Err(format!("{name} is taken from the system: {path}"));
+        }
+    }
+    if ours == 0 {
+        return Err(format!(
+            "the loader lists none of the archive's libraries:\n{text}"
+        ));
+    }
+    eprintln!("{ours} libraries are the archive's own");
     Ok(())
 }
 

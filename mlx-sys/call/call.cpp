@@ -1,0 +1,208 @@
+// A primitive of MLX whose evaluation calls a C function. See call.h.
+
+#include "call.h"
+
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "mlx/allocator.h"
+#include "mlx/backend/cpu/encoder.h"
+#include "mlx/c/error.h"
+#include "mlx/c/private/mlx.h"
+#include "mlx/primitives.h"
+
+namespace pensieve {
+
+namespace mx = mlx::core;
+
+// An array's memory, with its shape and strides owned: the array itself must not outlive its graph.
+struct Memory {
+  void* data;
+  mx::Shape shape;
+  mx::Strides strides;
+  size_t size;
+  mx::Dtype dtype;
+
+  explicit Memory(const mx::array& a)
+      : data(const_cast<mx::array&>(a).data<void>()),
+        shape(a.shape()),
+        strides(a.strides()),
+        size(a.size()),
+        dtype(a.dtype()) {}
+
+  mlx_call_view view() const {
+    auto type = mlx_dtype_to_c(dtype);
+    return {data, shape.data(), strides.data(), shape.size(), size, type};
+  }
+};
+
+// Copies the elements of `in` from axis `axis` on to `out` in row-major order; returns `out`'s end.
+char* gather(const Memory& in, size_t axis, const char* from, size_t width, char* out) {
+  if (axis == in.shape.size()) {
+    std::memcpy(out, from, width);
+    return out + width;
+  }
+  auto step = in.strides[axis] * static_cast<int64_t>(width);
+  if (axis + 1 == in.shape.size() && step == static_cast<int64_t>(width)) {
+    auto bytes = width * static_cast<size_t>(in.shape[axis]);
+    std::memcpy(out, from, bytes);
+    return out + bytes;
+  }
+  for (int i = 0; i < in.shape[axis]; ++i) {
+    out = gather(in, axis + 1, from, width, out);
+    from += step;
+  }
+  return out;
+}
+
+class Call : public mx::Primitive {
+ public:
+  Call(
+      mx::Stream stream,
+      const char* name,
+      mlx_call_function function,
+      const mlx_call_params& params,
+      uint32_t strided,
+      std::vector<mx::Shape> shapes)
+      : mx::Primitive(stream),
+        name_(name),
+        function_(function),
+        params_(params),
+        strided_(strided),
+        shapes_(std::move(shapes)) {}
+
+  void eval_cpu(
+      const std::vector<mx::array>& inputs,
+      std::vector<mx::array>& outputs) override {
+    auto& encoder = mx::cpu::get_command_encoder(stream());
+    auto job = std::make_shared<Job>();
+    job->function = function_;
+    job->params = params_;
+    job->memory.reserve(inputs.size() + outputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const auto& in = inputs[i];
+      if (in.flags().row_contiguous || (strided_ >> i & 1)) {
+        encoder.set_input_array(in);
+        job->memory.emplace_back(in);
+        continue;
+      }
+      mx::array dense(in.shape(), in.dtype(), nullptr, {});
+      dense.set_data(mx::allocator::malloc(dense.nbytes()));
+      encoder.add_temporary(dense);
+      encoder.dispatch([from = Memory(in), to = dense.data<char>()]() {
+        auto data = static_cast<const char*>(from.data);
+        gather(from, 0, data, mx::size_of(from.dtype), to);
+      });
+      job->memory.emplace_back(dense);
+    }
+    job->n_inputs = inputs.size();
+    for (auto& out : outputs) {
+      out.set_data(mx::allocator::malloc(out.nbytes()));
+      encoder.set_output_array(out);
+      job->memory.emplace_back(out);
+    }
+    encoder.dispatch([job = std::move(job)]() { job->run(); });
+  }
+
+  void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
+    throw std::runtime_error(std::string(name_) + " has no GPU implementation.");
+  }
+
+  const char* name() const override {
+    return name_;
+  }
+
+  bool is_equivalent(const mx::Primitive& other) const override {
+    auto call = dynamic_cast<const Call*>(&other);
+    return call && function_ == call->function_ && shapes_ == call->shapes_ &&
+        std::memcmp(&params_, &call->params_, sizeof(params_)) == 0;
+  }
+
+  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>&) override {
+    return shapes_;
+  }
+
+ private:
+  struct Job {
+    mlx_call_function function;
+    mlx_call_params params;
+    size_t n_inputs;
+    std::vector<Memory> memory;
+
+    // MLX keeps what a task throws, and the wait for the result throws it again.
+    void run() const {
+      constexpr size_t few = 16;
+      mlx_call_view some[few];
+      std::vector<mlx_call_view> many;
+      auto views = some;
+      if (memory.size() > few) {
+        many.resize(memory.size());
+        views = many.data();
+      }
+      for (size_t i = 0; i < memory.size(); ++i) {
+        views[i] = memory[i].view();
+      }
+      char message[256] = "";
+      auto n_outputs = memory.size() - n_inputs;
+      if (function(
+              &params, views, n_inputs, views + n_inputs, n_outputs, message, sizeof(message))) {
+        throw std::runtime_error(message);
+      }
+    }
+  };
+
+  const char* name_;
+  mlx_call_function function_;
+  mlx_call_params params_;
+  uint32_t strided_;
+  std::vector<mx::Shape> shapes_;
+};
+
+} // namespace pensieve
+
+extern "C" int mlx_call(
+    mlx_array* results,
+    const char* name,
+    mlx_call_function function,
+    mlx_call_params params,
+    const mlx_array* inputs,
+    size_t n_inputs,
+    uint32_t strided,
+    const mlx_call_output* outputs,
+    size_t n_outputs,
+    const mlx_stream stream) {
+  try {
+    std::vector<mlx::core::array> from;
+    from.reserve(n_inputs);
+    for (size_t i = 0; i < n_inputs; ++i) {
+      from.push_back(mlx_array_get_(inputs[i]));
+    }
+    std::vector<mlx::core::Shape> shapes;
+    std::vector<mlx::core::Dtype> dtypes;
+    for (size_t i = 0; i < n_outputs; ++i) {
+      auto& out = outputs[i];
+      shapes.emplace_back(out.shape, out.shape + out.ndim);
+      dtypes.push_back(mlx_dtype_to_cpp(out.dtype));
+    }
+    auto call = std::make_shared<pensieve::Call>(
+        mlx_stream_get_(stream), name, function, params, strided, shapes);
+    if (n_outputs == 1) {
+      mlx_array_set_(
+          results[0],
+          mlx::core::array(
+              std::move(shapes[0]), dtypes[0], std::move(call), std::move(from)));
+      return 0;
+    }
+    auto made = mlx::core::array::make_arrays(std::move(shapes), dtypes, call, from);
+    for (size_t i = 0; i < n_outputs; ++i) {
+      mlx_array_set_(results[i], std::move(made[i]));
+    }
+  } catch (std::exception& e) {
+    mlx_error(e.what());
+    return 1;
+  }
+  return 0;
+}
