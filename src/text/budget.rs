@@ -20,10 +20,10 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-/// Bytes of one text or list; more could not be written anyway.
-pub(super) const LARGEST: usize = 16 << 20;
-/// Bytes of all that one rendering makes; smaller in tests, which have less room.
-const TOTAL: usize = if cfg!(test) { 128 << 20 } else { 1 << 30 };
+/// Bytes of one text or list; more could not be written anyway. Smaller in tests, which are slower.
+pub(super) const LARGEST: usize = if cfg!(test) { 2 << 20 } else { 16 << 20 };
+/// Bytes of all that one rendering makes.
+const TOTAL: usize = if cfg!(test) { 64 << 20 } else { 1 << 30 };
 /// For one rendering.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The largest width or count that a filter takes.
