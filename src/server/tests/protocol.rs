@@ -22,7 +22,12 @@ const SMUGGLED: &str = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection
 
 #[tokio::test]
 async fn chunks_that_are_none_end_the_connection() {
-    let (server, asked) = Server::recording_as("x", Config::default(), |_| {}).await;
+    // A chunk may be announced that never comes whole.
+    let config = Config {
+        body_timeout: Duration::from_secs(2),
+        ..Config::default()
+    };
+    let (server, asked) = Server::recording_as("x", config, |_| {}).await;
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     let body = hello(json!({})).to_string();
     let size = body.len();
@@ -44,7 +49,9 @@ async fn chunks_that_are_none_end_the_connection() {
         format!("{size:x}\r\n{body}\r\n0\r\nx y\r\n\r\n"),
     ] {
         let text = exchange(&server, format!("{head}{chunks}{SMUGGLED}").as_bytes()).await;
-        assert!(text.starts_with("HTTP/1.1 400"), "{chunks:.80}: {text}");
+        let refused = ["HTTP/1.1 400", "HTTP/1.1 408"];
+        let refused = refused.iter().any(|status| text.starts_with(status));
+        assert!(refused, "{chunks:.80}: {text}");
         assert_eq!(answers(&text), 1, "{chunks:.80}: {text}");
     }
     assert!(asked.lock().unwrap().is_empty());
