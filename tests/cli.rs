@@ -54,6 +54,25 @@ fn help_and_version_are_complete() {
 }
 
 #[test]
+fn completions_and_the_manual_know_every_subcommand_and_option() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&run(&["completions", shell]));
+        for part in ["serve", "doctor", "prefix-cache"] {
+            assert!(script.contains(part), "{shell}: {part}");
+        }
+    }
+    fails(&["completions", "sh"], 2, &["bash", "zsh", "fish"]);
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("man1");
+    let output = run(&["man", "--out", place.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let page = std::fs::read_to_string(place.join("pensieve-serve.1")).unwrap();
+    assert!(page.starts_with(".ie") && page.contains("prefix"), "{page}");
+    assert!(place.join("pensieve.1").exists());
+    fails(&["man", "--out", "/proc/none/x"], 1, &["/proc/none/x"]);
+}
+
+#[test]
 fn json_has_the_answer_and_the_measurements() {
     let output = run(&["run", "--json", CAPITAL]);
     let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
