@@ -118,7 +118,7 @@ fn main() -> Done<()> {
     let (mut model, vocab) = Model::open(&options.model, &device)?;
     let load_seconds = start.elapsed().as_secs_f64();
     let mut draw = 0u64;
-    let runs = (0..options.warm_up + options.reps).map(|_| {
+    let runs = (0..options.warm_up + options.reps).map(|_| -> Done<Vec<f64>> {
         let prompt: Vec<u32> = (0..options.prompt)
             .map(|_| {
                 // A linear congruential generator's upper bits (Knuth's MMIX).
