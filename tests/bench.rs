@@ -167,9 +167,10 @@ fn a_scenario_says_whether_it_reached_its_bar() {
 
 #[test]
 fn the_suite_measures_every_scenario_and_passes_nothing_unmeasured() {
-    let output = run(&words(
-        "bench --suite acceptance --json --long-prompt 64 --device cpu",
-    ));
+    let folder = tempfile::tempdir().unwrap();
+    let model = made(folder.path(), "qwen3-narrow");
+    let suite = words("bench --suite acceptance --json --long-prompt 64 --device cpu --model");
+    let output = run(&[&suite[..], &[&model]].concat());
     let text = stdout(&output);
     let checks = text
         .lines()
