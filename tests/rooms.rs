@@ -413,12 +413,7 @@ mod checks {
             ("xtask/src/main.rs", "unsafe { f() }", 1),
             (
                 "src/checkpoint/map.rs",
-                "unsafe { map() } unsafe { map() }",
-                0,
-            ),
-            (
-                "src/checkpoint/map.rs",
-                "unsafe { map() } unsafe { map() } unsafe { map() }",
+                "unsafe { map() } unsafe { let_go() } unsafe { f() }",
                 1,
             ),
         ] {
