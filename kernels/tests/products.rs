@@ -7,8 +7,8 @@ mod common;
 
 use common::{Dice, KINDS, Kind, Numbers, alone, here, same};
 use pensieve_kernels::{
-    Floats, FloatsMut, Isa, Packed, Precision, dense_matmul, packed_matmul_as, packed_rows,
-    set_threads,
+    Floats, FloatsMut, Isa, Packed, Precision, dense_matmul, packed_matmul, packed_matmul_as,
+    packed_rows, set_fast, set_threads,
 };
 use proptest::prelude::*;
 
@@ -266,6 +266,36 @@ fn numbers_that_are_not_finite_stay_so() {
             }
         }
     }
+}
+
+#[test]
+fn the_width_says_which_are_fast() {
+    let _alone = alone();
+    let dice = &mut Dice(9);
+    let x = dice.floats(3 * 64);
+    for (bits, fast, wanted) in [
+        (4, 0, Precision::Exact),
+        (4, 4, Precision::Fast),
+        (8, 4, Precision::Exact),
+        (8, 8, Precision::Fast),
+    ] {
+        let w = Matrix::new(dice, Kind::F32, 21, 64, bits, 32);
+        let [mut found, mut same, mut other] = [[0f32; 63]; 3];
+        let unwanted = match wanted {
+            Precision::Exact => Precision::Fast,
+            Precision::Fast => Precision::Exact,
+        };
+        set_fast(fast);
+        let x = Floats::F32(&x);
+        packed_matmul(x, 3, &w.packed(), FloatsMut::F32(&mut found));
+        packed_matmul_as(wanted, x, 3, &w.packed(), FloatsMut::F32(&mut same));
+        packed_matmul_as(unwanted, x, 3, &w.packed(), FloatsMut::F32(&mut other));
+        assert!(
+            found == same && found != other,
+            "{bits} bits, fast up to {fast}"
+        );
+    }
+    set_fast(0);
 }
 
 #[test]

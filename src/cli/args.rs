@@ -1,5 +1,6 @@
 //! The command line as it is typed. Flags have mlx-lm's names where it has them.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
@@ -375,6 +376,12 @@ pub struct Load {
     /// share of what the device has, such as 75%
     #[arg(long, value_name = "SIZE|PERCENT", value_parser = size::memory)]
     pub memory: Option<MemoryLimit>,
+    /// How products with quantized weights are computed on a CPU
+    #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
+    pub cpu_precision: PrecisionChoice,
+    /// Threads for products on a CPU; as many as it has cores if not given
+    #[arg(long, value_name = "N")]
+    pub cpu_threads: Option<NonZeroUsize>,
 }
 
 /// Which model, and how it is loaded and run.
@@ -492,6 +499,28 @@ impl WeightsChoice {
             WeightsChoice::Float32 => WeightsMode::Dense(Dtype::Float32),
             WeightsChoice::Float16 => WeightsMode::Dense(Dtype::Float16),
             WeightsChoice::Bfloat16 => WeightsMode::Dense(Dtype::Bfloat16),
+        }
+    }
+}
+
+/// `--cpu-precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionChoice {
+    /// Fast for weights of up to 6 bits, which are rounded more than that themselves
+    Auto,
+    /// With activations rounded to 8 bits
+    Fast,
+    /// With activations in float32
+    Exact,
+}
+
+impl PrecisionChoice {
+    /// The widest weights, in bits, that products are computed the fast way with.
+    pub fn fast_bits(self) -> u8 {
+        match self {
+            PrecisionChoice::Auto => 6,
+            PrecisionChoice::Fast => 8,
+            PrecisionChoice::Exact => 0,
         }
     }
 }

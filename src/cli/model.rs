@@ -1,5 +1,6 @@
 //! From `--model` to a running engine and its text side.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::args::{Answer, Files, Load, Model};
@@ -11,6 +12,7 @@ use crate::builtin;
 use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
 use crate::engine::{Engine, Loading, Options};
 use crate::hub::{HubError, Name};
+use crate::kernels;
 use crate::sample::Params;
 use crate::text::Text;
 
@@ -72,8 +74,11 @@ pub fn open_text(source: &Source) -> Done<Text> {
         .map_err(|e| Failure::Model(format!("{}: {e}", source.label())))
 }
 
-/// How the weights are loaded; all else at its defaults.
+/// How the weights are loaded; all else at its defaults. What the CPU's kernels are told is the
+/// process's, and told here.
 pub fn options(args: &Load) -> Options {
+    kernels::set_fast(args.cpu_precision.fast_bits());
+    kernels::set_threads(args.cpu_threads.map_or(0, NonZeroUsize::get));
     Options {
         device: args.device.device(),
         weights: args.weights.mode(),
