@@ -45,12 +45,12 @@ target() {
     libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=
     case "$libc" in
         'glibc '*) ;;
-        *) fail 'glibc 2.35 or later is needed, and this system has another C library' ;;
+        *) fail 'glibc 2.36 or later is needed, and this system has another C library' ;;
     esac
     libc=${libc#glibc }
     minor=${libc#*.}
-    [ "${libc%%.*}" -gt 2 ] || [ "${minor%%.*}" -ge 35 ] ||
-        fail "glibc 2.35 or later is needed (Debian 12, Ubuntu 22.04), this is $libc"
+    [ "${libc%%.*}" -gt 2 ] || [ "${minor%%.*}" -ge 36 ] ||
+        fail "glibc 2.36 or later is needed (Debian 12, Ubuntu 24.04), this is $libc"
     echo "linux-x86_64${cuda:+-cuda}"
 }
 

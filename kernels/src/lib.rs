@@ -36,7 +36,7 @@ pub use rope::{Heads, Turn, rope};
 pub use types::{Floats, FloatsMut, Mismatch, Packed, Precision, Scales};
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
-static PRECISION: AtomicU8 = AtomicU8::new(0);
+static FAST: AtomicU8 = AtomicU8::new(0);
 
 /// How many threads a call uses at most, the calling one among them: what [`set_threads`] said, or
 /// as many as the machine runs at once.
@@ -52,17 +52,18 @@ pub fn set_threads(n: usize) {
     THREADS.store(n, Ordering::Relaxed);
 }
 
-/// How [`packed_matmul`] computes: what [`set_precision`] said, or [`Precision::Exact`].
-pub fn precision() -> Precision {
-    match PRECISION.load(Ordering::Relaxed) {
-        0 => Precision::Exact,
-        _ => Precision::Fast,
+/// How [`packed_matmul`] computes with weights of `bits` bits: as [`set_fast`] said, or exactly.
+pub fn precision(bits: u8) -> Precision {
+    match bits <= FAST.load(Ordering::Relaxed) {
+        true => Precision::Fast,
+        false => Precision::Exact,
     }
 }
 
-/// Sets [`precision`] for the whole process.
-pub fn set_precision(precision: Precision) {
-    PRECISION.store(precision as u8, Ordering::Relaxed);
+/// Has the whole process compute with weights of up to `bits` bits in [`Precision::Fast`]: 0 for
+/// none, 8 for all.
+pub fn set_fast(bits: u8) {
+    FAST.store(bits, Ordering::Relaxed);
 }
 
 /// `out = x · wᵀ` with a packed `w`, computed as [`precision`] says.
@@ -72,7 +73,7 @@ pub fn set_precision(precision: Precision) {
 /// # Panics
 /// If a length disagrees or [`Packed::check`] refuses `w`.
 pub fn packed_matmul(x: Floats, m: usize, w: &Packed, out: FloatsMut) {
-    packed_matmul_as(precision(), x, m, w, out);
+    packed_matmul_as(precision(w.bits), x, m, w, out);
 }
 
 /// As [`packed_matmul`], computed as `precision` says.

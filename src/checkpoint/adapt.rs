@@ -67,7 +67,7 @@ impl Cursor<'_> {
             Some(adapters) if own.is_some_and(|own| adapters.replaces(own).is_some()) => {
                 let problem = format!(
                     "{name} is stored in another form in the model, which is not in MLX format: \
-                     convert that first (mlx_lm.convert)"
+                     convert that first (pensieve convert)"
                 );
                 Err(misfit(adapters, problem))
             }

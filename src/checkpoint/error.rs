@@ -163,7 +163,7 @@ pub enum CheckpointError {
     /// The weights are quantized by a method other than MLX's own.
     #[error(
         "{file}: {path} says the weights are quantized by {}, which is not supported: use an MLX conversion of this \
-        model, or convert the unquantized original with mlx_lm.convert -q",
+        model, or convert the unquantized original with pensieve convert -q",
         shown(method)
     )]
     QuantizationMethod {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::error::{CheckpointError, Result, cut};
 use super::files::{Source, is_plain};
 use super::json::UniqueMap;
-use super::map::map_file;
+use super::map::{let_go, map_file};
 use super::safetensors::{self, Dtype, Header};
 
 /// The file that says which shard holds which tensor.
@@ -143,6 +143,20 @@ impl Shards {
     pub fn get(&self, name: &str) -> Option<Tensor<'_>> {
         let shard = &self.shards[*self.shard_of.get(name)?];
         shard.tensor(shard.header.tensors.get_key_value(name)?.0)
+    }
+
+    /// Says that the tensor `name` was read, so that its pages need not stay in memory.
+    pub fn let_go(&self, name: &str) {
+        let shard = self.shard_of.get(name).and_then(|&at| self.shards.get(at));
+        if let Some(Shard {
+            content: Content::Mapped(map),
+            header,
+            ..
+        }) = shard
+            && let Some(info) = header.tensors.get(name)
+        {
+            let_go(map, info.range.clone());
+        }
     }
 
     /// The file name of the shard that holds the tensor `name`.

@@ -446,10 +446,12 @@ impl Cursor<'_> {
             });
         }
         let (dtype, shape) = tensor.array_type()?;
-        Ok(match self.weights.dry {
-            Some(_) => Array::zeros(&shape, dtype)?,
-            None => Array::from_bytes(tensor.bytes, &shape, dtype)?,
-        })
+        if self.weights.dry.is_some() {
+            return Ok(Array::zeros(&shape, dtype)?);
+        }
+        let array = Array::from_bytes(tensor.bytes, &shape, dtype)?;
+        self.weights.shards.let_go(tensor.name);
+        Ok(array)
     }
 
     /// Notes how the matrix here is stored.

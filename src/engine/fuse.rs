@@ -95,14 +95,14 @@ impl<'a> Job<'a> {
         if let Some(path) = plan.apart.first() {
             return Err(LoadError::Unsupported(format!(
                 "{path} is not stored in a form that a change could be merged into; convert the \
-                 model to MLX format first (mlx_lm.convert), and fuse with that"
+                 model to MLX format first (pensieve convert), and fuse with that"
             )));
         }
         let foreign = |name: &&str| name.ends_with("weight_scale_inv") || name.ends_with("_blocks");
         if let Some(name) = shards.names().find(foreign).filter(|_| unpack) {
             return Err(LoadError::Unsupported(format!(
                 "{name} is packed in a way that is not MLX's, and cannot be unpacked here; convert \
-                 the model to MLX format first (mlx_lm.convert)"
+                 the model to MLX format first (pensieve convert)"
             )));
         }
         let mut job = Self {

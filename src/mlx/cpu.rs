@@ -47,8 +47,8 @@ pub(super) fn takes_dense(x: &Array, w: &Array) -> bool {
 }
 
 /// Whether [`rows_packed`] takes these.
-pub(super) fn takes_rows(w: &Quantized) -> bool {
-    knows(w) && w.weight.ndim() == 2
+pub(super) fn takes_rows(w: &Quantized, dtype: Dtype) -> bool {
+    knows(w) && w.weight.ndim() == 2 && is_known(dtype)
 }
 
 /// Whether `x` has a matrix for each of `indices`, or one that they share.
@@ -111,15 +111,15 @@ pub(super) fn times_dense(x: &Array, w: &Array) -> Result<Array> {
     call_one::<TimesDense>(op, &[x, w], out, [0; 8])
 }
 
-/// The rows of a packed `w [n, k]` that `ids [..]` (uint32) names: `[.., k]`, in the scales' type.
+/// The rows of a packed `w [n, k]` that `ids [..]` (uint32) names: `[.., k]`, rounded once, to `dtype`.
 #[track_caller]
-pub(super) fn rows_packed(ids: &Array, w: &Quantized) -> Result<Array> {
+pub(super) fn rows_packed(ids: &Array, w: &Quantized, dtype: Dtype) -> Result<Array> {
     let op = "packed_rows";
     let mut shape = ids.shape();
     shape.push(w.scales.dim(-1)? * w.group_size);
     let biases = w.biases.as_ref().unwrap_or(&w.scales);
     let inputs = [ids, &w.weight, &w.scales, biases];
-    call_one::<RowsPacked>(op, &inputs, (&shape, w.scales.dtype()), packing(w))
+    call_one::<RowsPacked>(op, &inputs, (&shape, dtype), packing(w))
 }
 
 /// For each of `indices [..]` the product of its `x [.., m, k]`, whose leading dimensions broadcast to

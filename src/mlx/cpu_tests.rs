@@ -99,11 +99,14 @@ fn rows_are_what_unpacking_gives() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
     let w = quantize(&noise(&[50, 64], 1), QuantMode::Affine, 32, 4).unwrap();
     let ids = Array::from_slice(&[49u32, 0, 7, 7, 31, 2], &[2, 3]).unwrap();
-    let ours = rows_packed(&ids, &w).unwrap();
+    let ours = rows_packed(&ids, &w, Dtype::Float32).unwrap();
     let theirs = dequantize(&w.take(&ids).unwrap(), Dtype::Float32).unwrap();
     close(&ours, &theirs, 1e-6);
     let beyond = Array::from_slice(&[50u32], &[1]).unwrap();
-    let message = rows_packed(&beyond, &w).unwrap().eval().unwrap_err();
+    let message = rows_packed(&beyond, &w, Dtype::Float32)
+        .unwrap()
+        .eval()
+        .unwrap_err();
     assert!(message.to_string().contains("50"), "{message}");
 }
 

@@ -241,14 +241,13 @@ impl Function for Attention {
         };
         let mut room = [Vec::new(), Vec::new()];
         let [of_k, of_v] = &mut room;
-        let (k, v) = (Entries::of(keys, of_k)?, Entries::of(values, of_v)?);
+        let common = Entries::room(keys)?.filter(|_| Entries::room(keys) == Entries::room(values));
+        let k = Entries::of(keys, common, of_k)?;
+        let v = Entries::of(values, common, of_v)?;
         let &[b, h, l, _] = queries.shape() else {
             return Err(ARRAYS.into());
         };
         let [b, h, l] = [b, h, l].map(|n| n as usize);
-        if k.room != v.room {
-            return Err("keys and values lie in rooms of different sizes".into());
-        }
         let (q, mut out) = (floats(queries)?, floats_mut(out)?);
         let (of_q, of_out) = (h * l * k.width, h * l * v.width);
         for row in 0..b {
@@ -287,8 +286,25 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// By way of `dense` where entries do not lie one after the other.
-    fn of(view: &'a View, dense: &'a mut Vec<f32>) -> Seen<Self> {
+    /// Entries that each head has room for, if they lie one after the other.
+    fn room(view: &View) -> Seen<Option<usize>> {
+        let (&[_, heads, count, width], &[_, of_h, of_s, of_d]) = (view.shape(), view.strides())
+        else {
+            return Err(ARRAYS.into());
+        };
+        let [heads, count, width] = [heads, count, width].map(|n| n as usize);
+        let [of_h, of_s, of_d] = [of_h, of_s, of_d].map(|n| n as usize);
+        let in_line = (of_d == 1 || width == 1) && (of_s == width || count == 1);
+        Ok(match heads {
+            _ if !in_line || width == 0 => None,
+            1 => Some(count),
+            _ if of_h.is_multiple_of(width) && of_h >= count * width => Some(of_h / width),
+            _ => None,
+        })
+    }
+
+    /// Where they lie, if that is so with `room`; else copied to `dense`.
+    fn of(view: &'a View, room: Option<usize>, dense: &'a mut Vec<f32>) -> Seen<Self> {
         let data = floats(view)?;
         let (&[b, heads, count, width], &[of_b, of_h, of_s, of_d]) = (view.shape(), view.strides())
         else {
@@ -296,10 +312,7 @@ impl<'a> Entries<'a> {
         };
         let [b, heads, count, width] = [b, heads, count, width].map(|n| n as usize);
         let [of_b, of_h, of_s, of_d] = [of_b, of_h, of_s, of_d].map(|n| n as usize);
-        let in_line = (of_d == 1 || width == 1) && (of_s == width || count == 1);
-        let in_rooms = heads == 1 || (of_h.is_multiple_of(width) && of_h >= count * width);
-        if in_line && in_rooms {
-            let room = if heads == 1 { count } else { of_h / width };
+        if let Some(room) = room {
             let stride = of_b;
             return Ok(Self {
                 data,

@@ -243,13 +243,13 @@ pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Re
     )
 }
 
-/// The rows `ids [..]` (uint32) of a packed `w [n, k]`, unpacked in the type of its scales: `[.., k]`.
+/// The rows `ids [..]` (uint32) of a packed `w [n, k]`, unpacked to `dtype`: `[.., k]`.
 #[track_caller]
-pub fn quantized_rows(ids: &Array, w: &Quantized) -> Result<Array> {
-    if ids.dtype() == Dtype::Uint32 && cpu::takes_rows(w) {
-        return cpu::rows_packed(ids, w);
+pub fn quantized_rows(ids: &Array, w: &Quantized, dtype: Dtype) -> Result<Array> {
+    if ids.dtype() == Dtype::Uint32 && cpu::takes_rows(w, dtype) {
+        return cpu::rows_packed(ids, w, dtype);
     }
-    dequantize(&w.take(ids)?, w.dtype())
+    dequantize(&w.take(ids)?, dtype)
 }
 
 /// `x [.., k] · wᵀ` for `w [.., n, k]`; leading dimensions pair up or broadcast.

@@ -163,7 +163,9 @@ impl Embedding {
     pub fn forward(&self, tokens: &Array) -> Result<Array> {
         let rows = match &self.table {
             Matrix::Dense(weight) => weight.take(tokens, 0)?,
-            Matrix::Quant(weight) => quantized_rows(tokens, weight)?,
+            Matrix::Quant(weight) => {
+                quantized_rows(tokens, weight, self.dtype.unwrap_or(weight.dtype()))?
+            }
         };
         let rows = match self.dtype {
             Some(dtype) if dtype != rows.dtype() => rows.astype(dtype)?,

@@ -54,6 +54,8 @@ pub enum Endpoint {
 /// Method, path and endpoint; `*` at a path's end stands for any rest that is not empty. `GET`
 /// includes `HEAD`.
 pub const ROUTES: &[(Method, &str, Endpoint)] = &[
+    // Claude Code looks here first, with HEAD and no key.
+    (Method::GET, "/", Endpoint::Health),
     (Method::GET, "/health", Endpoint::Health),
     (Method::GET, "/v1/models", Endpoint::Models),
     (Method::GET, "/v1/models/*", Endpoint::Model),

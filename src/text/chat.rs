@@ -89,7 +89,7 @@ pub(super) fn render(
         "add_generation_prompt".into(),
         chat.add_generation_prompt.into(),
     );
-    let rendered = template.render(variables)?;
+    let rendered = template.render(&variables)?;
     match continued {
         Some(text) => cut_at_tag(&rendered, &text),
         None => Ok(rendered),
@@ -217,7 +217,7 @@ fn content_style(template: &Template, templates: &Templates, role: &str) -> Cont
         }
         variables.insert("add_generation_prompt".into(), false.into());
         template
-            .render(variables)
+            .render(&variables)
             .ok()
             .filter(|text| text.contains(PROBE))
     };

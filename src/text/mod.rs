@@ -5,16 +5,12 @@
 //! user supplied never becomes a control token.
 
 mod breakers;
-mod budget;
 mod chat;
 mod control;
 mod detokenizer;
 pub mod guide;
+mod jinja;
 mod parsed;
-mod pycompat;
-mod pyfilters;
-mod pymethods;
-mod pyvalue;
 pub mod reasoning;
 mod stop;
 mod template;

@@ -1,33 +1,29 @@
 //! Chat templates: Jinja as transformers' `apply_chat_template` renders it.
 //!
-//! Invariants: a template reads nothing but its variables; its instructions, recursion, memory, time and output are
-//! bounded.
+//! Invariants: a template reads nothing but its variables and the clock; everything that it takes is bounded.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
 use super::TextError;
-use super::{budget, pycompat};
+use super::control::MARK;
+use super::jinja::{Error, Kind, Limits, Program};
 
-/// Instructions that one rendering may take; fewer in tests, which run slower.
-const FUEL: u64 = if cfg!(test) { 1_000_000 } else { 20_000_000 };
-/// Bytes of plain text that they may put together, as far as that leaves [`LEAST_FUEL`].
-const PLAIN_TEXT: u64 = 1 << 30;
-/// Instructions for the longest of dialogues.
-const LEAST_FUEL: u64 = 500_000;
-/// Bytes that one rendering may write.
-const OUTPUT_LIMIT: usize = 8 << 20;
-const NAME: &str = "chat_template";
+/// What one rendering may take; fewer steps in tests, which run slower.
+const LIMITS: Limits = Limits {
+    steps: if cfg!(test) { 1_000_000 } else { 20_000_000 },
+    memory: 256 << 20,
+    text: 16 << 20,
+    time: Duration::from_secs(10),
+};
 
 /// One compiled template.
 pub(super) struct Template {
-    env: Environment<'static>,
+    program: Program,
     source: String,
     file: String,
     /// How the template takes the content of a message, by role, as far as asked.
@@ -45,31 +41,10 @@ impl fmt::Debug for Template {
 impl Template {
     /// Compiles `source`, which stands in `file`.
     pub(super) fn new(source: &str, file: &str) -> Result<Template, TextError> {
-        let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let mut env = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
-        let syntax = syntax.map_err(|e| failure(&e, file))?;
-        env.set_syntax(syntax.clone());
-        env.set_auto_escape_callback(|_| AutoEscape::None);
-        env.set_undefined_behavior(UndefinedBehavior::Lenient);
-        let plain = source.split(['{', '}']).map(str::len).max().unwrap_or(0);
-        let most = PLAIN_TEXT / (plain as u64).max(1);
-        env.set_fuel(Some(most.clamp(LEAST_FUEL, FUEL)));
-        pycompat::install(&mut env);
-        budget::install(&mut env);
-        let charged = budget::charged(&plain_generation_tags(&source), syntax);
-        env.add_template_owned(NAME, charged)
-            .map_err(|e| TextError::Syntax {
-                file: file.to_owned(),
-                line: e.line().unwrap_or(1),
-                reason: reason(&e),
-            })?;
+        let program = Program::new(source).map_err(|e| failure(e, file))?;
         Ok(Template {
-            env,
-            source,
+            program,
+            source: source.to_owned(),
             file: file.to_owned(),
             styles: Mutex::default(),
         })
@@ -82,121 +57,38 @@ impl Template {
 
     /// Whether the template reads a variable that it does not set itself.
     fn reads(&self, variable: &str) -> bool {
-        let template = self.env.get_template(NAME);
-        template.is_ok_and(|template| template.undeclared_variables(false).contains(variable))
+        self.program.reads(variable)
     }
 
     /// Renders the template with these variables.
-    pub(super) fn render(&self, variables: Map<String, Value>) -> Result<String, TextError> {
-        let context = variables
-            .into_iter()
-            .map(|(name, value)| (name, pycompat::from_json(value)));
-        let context = minijinja::Value::from_pairs(context);
-        let mut out = Limited(Vec::new());
-        budget::begin();
-        let template = self
-            .env
-            .get_template(NAME)
-            .map_err(|e| failure(&e, &self.file))?;
-        if let Err(e) = template.render_captured_to(context, &mut out) {
-            return Err(if out.0.len() > OUTPUT_LIMIT {
-                TextError::Limit {
-                    limit: format!("{} MiB of text", OUTPUT_LIMIT >> 20),
-                }
-            } else {
-                failure(&e, &self.file)
-            });
-        }
-        Ok(String::from_utf8_lossy(&out.0).into_owned())
+    pub(super) fn render(&self, variables: &Map<String, Value>) -> Result<String, TextError> {
+        let rendered = self.program.render(variables, MARK, LIMITS);
+        rendered.map_err(|e| failure(e, &self.file))
     }
 }
 
-struct Limited(Vec<u8>);
-
-impl io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        if self.0.len() > OUTPUT_LIMIT {
-            return Err(io::Error::other("output limit"));
-        }
-        Ok(bytes.len())
+fn failure(error: Error, file: &str) -> TextError {
+    let failure = error.failure();
+    let (file, line) = (file.to_owned(), failure.line.max(1));
+    match failure.kind {
+        Kind::Syntax => TextError::Syntax {
+            file,
+            line,
+            reason: failure.message,
+        },
+        Kind::Raised => TextError::Refused {
+            line,
+            message: failure.message,
+        },
+        Kind::Runtime => TextError::Render {
+            file,
+            line,
+            reason: failure.message,
+        },
+        Kind::Limit => TextError::Limit {
+            limit: failure.message,
+        },
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn reason(error: &minijinja::Error) -> String {
-    match error.detail() {
-        Some(detail) => format!("{}: {detail}", error.kind()),
-        None => error.kind().to_string(),
-    }
-}
-
-fn failure(error: &minijinja::Error, file: &str) -> TextError {
-    let line = error.line().unwrap_or(1);
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut innermost = error;
-    while let Some(current) = cause {
-        if let Some(raised) = current.downcast_ref::<pycompat::Raised>() {
-            return TextError::Refused {
-                line,
-                message: raised.0.clone(),
-            };
-        }
-        if let Some(exhausted) = current.downcast_ref::<budget::Exhausted>() {
-            return TextError::Limit {
-                limit: exhausted.0.clone(),
-            };
-        }
-        if let Some(inner) = current.downcast_ref::<minijinja::Error>() {
-            innermost = inner;
-        }
-        cause = current.source();
-    }
-    if innermost.kind() == ErrorKind::OutOfFuel {
-        return TextError::Limit {
-            limit: "the steps that a dialogue takes at most".to_owned(),
-        };
-    }
-    TextError::Render {
-        file: file.to_owned(),
-        line: innermost.line().unwrap_or(line),
-        reason: reason(innermost),
-    }
-}
-
-/// `{% generation %}` marks what the assistant wrote, for training; here it is a scope and nothing more.
-fn plain_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at);
-        out.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let (tag, after) = tag.split_at(end + 2);
-        let name = tag[2..end]
-            .trim_start_matches(['-', '+'])
-            .trim_end_matches(['-', '+'])
-            .trim();
-        match name {
-            "generation" => out.push_str(&tag.replace("generation", "with")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endwith")),
-            _ => {
-                // The tag may hold "{%" in a string: go on right behind the opening.
-                out.push_str("{%");
-                rest = &rest[at + 2..];
-                continue;
-            }
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
 }
 
 /// A model's templates and the variables that they all see.

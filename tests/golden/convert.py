@@ -3,10 +3,10 @@
     python convert.py [--transformers PYTHON] [--out converted] [--against PENSIEVE] [name ...]
 
 Each case becomes a folder: config.json and tensors.json as in the golden cases, and expected.json: for each
-way of converting the settings of the result, what its index says, and of every tensor its type, its shape and
-the beginning of its SHA-256. What is as in the way `plain` is not repeated. A new case needs a Python with
-transformers for the names and shapes of its tensors; later ones are in tensors.json. `--against` has a
-pensieve binary convert the same and compares every byte.
+way of converting what the index says and the settings (all of them in the way `plain`, elsewhere the
+quantization), and for each tensor, way by way, the beginning of a SHA-256 (see `digest`), or - where it is not
+there. A new case needs a Python with transformers for the names and shapes of its tensors; later they are in
+tensors.json. `--against` has a pensieve binary convert the same and says what is other.
 """
 
 import argparse
@@ -23,7 +23,9 @@ import mlx.core as mx
 
 mx.set_default_device(mx.cpu)
 
+from mlx.utils import tree_unflatten
 from mlx_lm import utils
+from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear
 
 import families
 import portable
@@ -65,7 +67,7 @@ CASES = {
     "qwen3_moe": ("qwen3-moe-hf", EXPERTS),
     "qwen2_moe": ("qwen2-moe-hf", dict(EXPERTS, shared_expert_intermediate_size=128)),
     "gemma3_text": ("gemma3_text-hf", WIDE),
-    "gemma3": ("gemma3-hf", {}, but(WIDE, "vocab_size")),
+    "gemma3": ("gemma3-hf", dict(vocab_size=64), but(WIDE, "vocab_size")),
     "deepseek_v3": ("deepseek_v3-hf", LATENT),
     "deepseek_v3-fp8": ("deepseek_v3-fp8", LATENT),
     "mamba2": ("mamba2-hf", dict(hidden_size=128, intermediate_size=256, num_heads=8, head_dim=32, expand=2)),
@@ -73,9 +75,9 @@ CASES = {
     "granitemoehybrid-dense": ("granitemoehybrid-dense-hf", dict(but(WIDE, "num_hidden_layers", "head_dim"), shared_intermediate_size=192, mamba_n_heads=8, mamba_d_head=32)),
     "gpt_oss": ("gpt_oss-hf-mxfp4", dict(WIDE, intermediate_size=64)),
     "phi3": ("phi3-hf", but(WIDE, "head_dim")),
-    "nemotron_h": ("nemotron_h-hf", dict(hidden_size=128, moe_intermediate_size=64, intermediate_size=192, num_attention_heads=4, num_key_value_heads=2, head_dim=32, mamba_num_heads=8, mamba_head_dim=32)),
+    "nemotron_h": ("nemotron_h-hf", dict(hidden_size=128, moe_intermediate_size=64, intermediate_size=192, num_attention_heads=4, num_key_value_heads=2, head_dim=32, mamba_num_heads=8, mamba_head_dim=32, n_groups=2)),
     "qwen3_next": ("qwen3_next-hf", dict(hidden_size=128, moe_intermediate_size=64, intermediate_size=192, shared_expert_intermediate_size=64)),
-    "lfm2": ("lfm2-hf", dict(hidden_size=128)),
+    "lfm2": ("lfm2-hf", dict(hidden_size=128, block_dim=128, intermediate_size=128)),
     "granite": ("granite-hf", but(WIDE, "head_dim")),
     "qwen3_vl": ("qwen3-vl-hf", {}, but(WIDE, "vocab_size")),
     "mixtral": ("mixtral-hf", but(WIDE, "head_dim")),
@@ -107,7 +109,19 @@ def mlx_lm_convert(source, to, **way):
         model, config = utils.load_model(Path(path), lazy=True)
         return model, NoTokenizer(), config
 
-    convert.load, utils.create_model_card = load, lambda *_: None
+    def dequantize(model):
+        # mlx-lm leaves these packed and says in the config that they are not, so that it cannot load the result.
+        for path, module in model.named_modules():
+            if isinstance(module, QuantizedMultiLinear):
+                rest = (module[key] for key in ("scales", "biases") if key in module)
+                form = dict(group_size=module.group_size, bits=module.bits, mode=module.mode)
+                plain = MultiLinear(1, 1, 1)
+                plain.weight = mx.dequantize(module.weight, *rest, **form)
+                model.update_modules(tree_unflatten([(path, plain)]))
+        return utils.dequantize_model(model)
+
+    convert.load, convert.dequantize_model = load, dequantize
+    utils.create_model_card = lambda *_: None
     convert.convert(str(source), str(to), **way)
 
 
@@ -121,8 +135,14 @@ def arguments(way):
     return words
 
 
+def digest(dtype, shape, content):
+    """48 bits of the SHA-256 of, for example, `BF16 2,3 ` and the tensor's bytes."""
+    start = f"{dtype} {','.join(map(str, shape))} ".encode()
+    return hashlib.sha256(start + content).hexdigest()[:12]
+
+
 def tensors(directory):
-    """{name: [type, shape, SHA-256 of the bytes]} of all shards."""
+    """{name: digest} of the tensors in all shards."""
     found = {}
     for file in sorted(directory.glob("*.safetensors")):
         data = file.read_bytes()
@@ -130,8 +150,7 @@ def tensors(directory):
         for name, entry in json.loads(data[8:start]).items():
             if name != "__metadata__":
                 begin, end = (start + at for at in entry["data_offsets"])
-                digest = hashlib.sha256(data[begin:end]).hexdigest()
-                found[name] = [entry["dtype"], entry["shape"], digest[:16]]
+                found[name] = digest(entry["dtype"], entry["shape"], data[begin:end])
     return found
 
 
@@ -208,27 +227,25 @@ def write_case(name, folder, transformers, against):
                 print(f"{name} {way}: mlx-lm cannot: {e}")
                 shutil.rmtree(place / way, ignore_errors=True)
                 continue
-            expected[way] = result(place / way)
+            expected[way] = {"settings": WAYS[way], **result(place / way)}
             if against:
                 out = place / f"{way}-pensieve"
                 command = [against, "convert", "--device", "cpu", "--model", source, "--out", out, *arguments(settings)]
                 done = subprocess.run(command, capture_output=True, text=True)
                 faults = [done.stderr] if done.returncode else differences(expected[way], result(out))
                 wrong += [f"{name} {way}: {fault}" for fault in faults]
-    plain = expected["plain"]
+    names = sorted({name for facts in expected.values() for name in facts["tensors"]})
+    rows = {name: " ".join(facts["tensors"].get(name, "-") for facts in expected.values()) for name in names}
     for way, facts in expected.items():
+        facts.pop("tensors")
         if way != "plain":
-            own, shared = facts["tensors"], plain["tensors"]
-            facts["tensors"] = {k: v for k, v in own.items() if shared.get(k) != v}
-            facts["tensors"] |= {k: None for k in shared if k not in own}
-            kept = ("quantization", "quantization_config")
-            facts["config"] = {k: facts["config"][k] for k in kept if k in facts["config"]}
-    lines = []
-    for way, facts in expected.items():
-        rows = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in facts.pop("tensors").items())
-        head = json.dumps(facts)[1:-1]
-        lines.append(f'{json.dumps(way)}: {{{head}, "tensors": {{\n{rows}\n}}}}')
-    (folder / "expected.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+            facts["config"] = {k: v for k, v in facts["config"].items() if k.startswith("quantization")}
+
+    def lines(items):
+        return ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in items.items())
+
+    text = f'{{"ways": {{\n{lines(expected)}\n}},\n"tensors": {{\n{lines(rows)}\n}}}}\n'
+    (folder / "expected.json").write_text(text)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{name:28} {len(expected):3} ways  {size / 1000:7.1f} kB  {len(wrong)} differences", flush=True)
     return wrong

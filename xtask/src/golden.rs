@@ -1,4 +1,5 @@
-//! Renews `tests/golden/cases` with mlx-lm, in virtual environments of its own under target/.
+//! Renews `tests/golden/cases` and `tests/golden/converted` with mlx-lm, in virtual environments of its own
+//! under target/.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,15 +37,43 @@ pub fn golden(arguments: &[String]) -> Result {
         run(&mut script(&python, "oracle.py"))?;
         run(&mut script(&torch, "second_oracle.py"))?;
     }
+    report("tests/golden/cases")
+}
+
+/// Has mlx-lm convert small checkpoints again. `arguments` choose cases, such as `llama`; `--transformers`
+/// takes the names of tensors from transformers, which a new case needs.
+///
+/// # Errors
+/// Whichever command failed first.
+pub fn converted(arguments: &[String]) -> Result {
+    let folder = root().join("tests/golden");
+    let (flags, chosen): (Vec<_>, Vec<_>) = arguments
+        .iter()
+        .filter(|word| *word != "--")
+        .partition(|word| *word == "--transformers");
+    let python = environment("golden-venv", &folder.join("requirements.txt"))?;
+    let mut convert = Command::new(python);
+    convert.arg("convert.py").args(&chosen).current_dir(&folder);
+    if !flags.is_empty() {
+        let requirements = folder.join("requirements-transformers.txt");
+        let torch = environment("golden-transformers-venv", &requirements)?;
+        convert.arg("--transformers").arg(torch);
+    }
+    run(&mut convert)?;
+    report("tests/golden/converted")
+}
+
+/// Says what git sees changed in a folder.
+fn report(folder: &str) -> Result {
     let changed = output(
         Command::new("git")
-            .args(["status", "--short", "--", "tests/golden/cases"])
+            .args(["status", "--short", "--", folder])
             .current_dir(root()),
     )?;
     if changed.is_empty() {
-        println!("tests/golden/cases is unchanged");
+        println!("{folder} is unchanged");
     } else {
-        println!("tests/golden/cases changed; look at it before you commit:\n{changed}");
+        println!("{folder} changed; look at it before you commit:\n{changed}");
     }
     Ok(())
 }

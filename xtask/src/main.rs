@@ -10,6 +10,7 @@ mod macos;
 mod models;
 mod sh;
 mod signature;
+mod templates;
 mod vendor;
 
 use std::process::{Command, ExitCode};
@@ -27,13 +28,19 @@ usage: cargo xtask CHORE
                      fetch what is pinned in vendor/ (the other chores do it for you)
   bindings           renew mlx-sys/bindings.rs, the committed copy of bindgen's output
   eval               the shipped model's score on every held-out prompt, through the release binary
-  clients [ARGS]     the official openai and anthropic clients for Python against a server of the shipped model;
-                     ARGS choose tests, such as test_openai
+  clients [--all] [ARGS]
+                     the official openai and anthropic clients for Python against a server of the shipped model;
+                     ARGS choose tests, such as test_openai; --all adds LiteLLM and lm-evaluation-harness
   golden [--transformers] [-- ARGS]
                      regenerate tests/golden with mlx-lm in a throw-away environment; ARGS choose cases, such
                      as --family llama; --transformers lets the second oracle check too
+  converted [--transformers] [NAME ...]
+                     have mlx-lm convert the small checkpoints of tests/golden/converted again
   hub                huggingface_hub and pensieve read what the other wrote
   models             run the golden cases and write docs/models.md from what they show
+  templates [--dir FOLDER]
+                     the golden file of our own chat templates, or each *.jinja of FOLDER over a matrix of dialogues,
+                     against transformers (PENSIEVE_PYTHON names a Python that has it)
   macos [--check]    cross-link the release binary for macOS on Apple Silicon and look at its symbols;
                      --check stops at type-checking
   dist [--target linux-x86_64|linux-x86_64-cuda|macos-arm64]... [--quick|--no-build] [--try]
@@ -72,9 +79,11 @@ fn chore(arguments: &[String]) -> Result {
         "eval" => eval(),
         "clients" => clients::clients(rest),
         "golden" => golden::golden(rest),
+        "converted" => golden::converted(rest),
         "hub" => hub::hub(rest),
         "models" => models::models(),
         "macos" => macos::macos(rest),
+        "templates" => templates::templates(rest),
         "dist" => dist::dist(rest),
         other => Err(format!("no chore is called {other:?}\n{HELP}")),
     }

@@ -159,7 +159,7 @@ async fn ten_thousand_idle_connections_cost_nobody_else_anything() {
         // Those that have their place keep it.
         let last = idle.last_mut().unwrap();
         let rest = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        let rest = if most % 2 == 0 {
+        let rest = if most.is_multiple_of(2) {
             &rest[..]
         } else {
             &rest[14..]

@@ -2,6 +2,8 @@
 
 mod calls;
 mod control;
+mod hostile;
+mod matrix;
 mod streaming;
 mod templates;
 mod volatile;

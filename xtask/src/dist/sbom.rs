@@ -222,7 +222,7 @@ fn libraries(target: Target, staged: &Path) -> Result<Vec<Value>> {
     let mut found = vec![
         component(
             "mlx-c",
-            &mlx_c_version()?,
+            &format!("v{}", mlx_c_version()?),
             "pkg:github/ml-explore/mlx-c",
             "MIT",
             Vec::new(),

@@ -26,7 +26,7 @@ const USER: &str = "--userspec=65534:65534";
 /// # Errors
 /// What is missing to do it, or the first thing that did not work.
 pub fn try_out(out: &Path, version: &str) -> Result {
-    let root = Root::ready()?;
+    let mut root = Root::ready()?;
     let archives = root.path.join("tmp/archives");
     let _ = fs::remove_dir_all(&archives);
     let name = format!("pensieve-{version}-linux-x86_64.tar.gz");
@@ -51,19 +51,11 @@ pub fn try_out(out: &Path, version: &str) -> Result {
         "the built-in model answers",
     )?;
     serve(&root, &pensieve)?;
-    {
-        // glibc finds the program's folder by /proc, or by this variable.
-        let bare = Root {
-            path: root.path.clone(),
-            mounted: false,
-        };
-        bare.unmount();
-        let mut doctor = bare.command(&pensieve, &["doctor"]);
-        said(
-            doctor.env("LD_ORIGIN_PATH", format!("{PREFIX}/bin")),
-            "the system does not say",
-        )?;
-    }
+    root.unmount();
+    // glibc finds the program's folder by /proc, or by this variable.
+    let mut doctor = root.command(&pensieve, &["doctor"]);
+    let doctor = doctor.env("LD_ORIGIN_PATH", format!("{PREFIX}/bin"));
+    said(doctor, "the system does not say")?;
     said(
         &mut root.command(
             "sh",
@@ -159,17 +151,17 @@ impl Root {
         command
     }
 
-    fn unmount(&self) {
-        // It was mounted here, and is of no use to anyone if it stays.
-        let _ = Command::new("umount").arg(self.path.join("proc")).status();
+    fn unmount(&mut self) {
+        if std::mem::take(&mut self.mounted) {
+            // It is of no use to anyone if it stays.
+            let _ = Command::new("umount").arg(self.path.join("proc")).status();
+        }
     }
 }
 
 impl Drop for Root {
     fn drop(&mut self) {
-        if self.mounted {
-            self.unmount();
-        }
+        self.unmount();
     }
 }
 
