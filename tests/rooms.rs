@@ -414,7 +414,7 @@ mod checks {
             ("src/checkpoint/map.rs", "unsafe { map() }", 0),
             (
                 "src/checkpoint/map.rs",
-                "unsafe { map() } unsafe { map() }",
+                "unsafe { map() } unsafe { let_go() } unsafe { f() }",
                 1,
             ),
         ] {
