@@ -201,10 +201,10 @@ fn every_sampling_flag_changes_an_answer() {
 }
 
 #[test]
-fn weights_may_stay_packed() {
-    let output = run(&["run", "--json", "--weights", "keep", CAPITAL]);
-    let kept: Value = serde_json::from_str(&stdout(&output)).unwrap();
+fn weights_stay_packed_unless_told_otherwise() {
     let output = run(&["run", "--json", CAPITAL]);
+    let kept: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let output = run(&["run", "--json", "--weights", "float32", CAPITAL]);
     let unpacked: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(kept["text"], unpacked["text"]);
     let bytes = |json: &Value| json["weight_bytes"].as_u64().unwrap();

@@ -7,7 +7,7 @@ use crate::macos::target_dir;
 use crate::sh::{Result, cargo, root, run};
 use crate::vendor::vendor;
 
-/// `--dir FOLDER` compares each `*.jinja` in it; without, the golden file of our own templates is written anew and
+/// `--dir FOLDER` compares each `*.jinja` in it, and reads back the calls that they write; without, the golden file of our own templates is written anew and
 /// compared. `PENSIEVE_PYTHON` is a Python that has transformers, `python3` otherwise.
 ///
 /// # Errors
@@ -32,9 +32,19 @@ pub fn templates(arguments: &[String]) -> Result {
         Some(folder) => {
             // Other people's templates: the file stays out of the repository.
             let out = target_dir().join("templates.json");
-            run(reference.arg(folder).arg(&out))?;
-            test.args(["dialogues_come_out", "--", "--nocapture"]);
-            run(test.env("PENSIEVE_TEMPLATES", out))
+            run(reference.arg(&folder).arg(&out))?;
+            test.args([
+                "--",
+                "dialogues_come_out",
+                "text::tests::calls",
+                "--nocapture",
+            ]);
+            test.env("PENSIEVE_TEMPLATES", out);
+            // Tests run in the package's folder.
+            let folder = folder
+                .canonicalize()
+                .map_err(|e| format!("{}: {e}", folder.display()))?;
+            run(test.env("PENSIEVE_TEMPLATE_DIR", folder))
         }
     }
 }

@@ -9,16 +9,11 @@ use super::super::tools::{Output, Tools};
 use super::super::{Chat, Text, reasoning};
 use super::{byte_level, with_template};
 
-/// The published templates, if the folder beside the project is there.
+/// A folder of published templates, which are other people's: `cargo xtask templates --dir` names it.
 fn folder() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let places = ["../shared/templates", "../../shared/templates"];
-    let folder = places
-        .iter()
-        .map(|place| root.join(place))
-        .find(|place| place.is_dir());
+    let folder = std::env::var_os("PENSIEVE_TEMPLATE_DIR").map(PathBuf::from);
     if folder.is_none() {
-        eprintln!("skipped: there are no published templates beside the project");
+        println!("skipped: PENSIEVE_TEMPLATE_DIR names no folder of templates");
     }
     folder
 }

@@ -533,34 +533,3 @@ fn special_tokens_come_from_both_files() {
     );
     assert_eq!(text.tokenizer().eos_token_id(), text.tokenizer().id("</s>"));
 }
-
-#[test]
-fn published_templates_render_a_simple_dialogue() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/templates");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!("skipped: {} is absent", folder.display());
-        return;
-    };
-    let mut seen = 0;
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path
-            .extension()
-            .is_none_or(|extension| extension != "jinja")
-        {
-            continue;
-        }
-        let text = with_template(&byte_level(), &std::fs::read_to_string(&path).unwrap());
-        let mut chat = chat(json!([{"role": "user", "content": "What is 17 + 4?"}]));
-        chat.add_generation_prompt = true;
-        let rendered = text
-            .render_chat(&chat)
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        assert!(
-            rendered.contains("What is 17 + 4?"),
-            "{}: {rendered}",
-            path.display()
-        );
-        seen += 1;
-    }
-    println!("{seen} templates");
-}
