@@ -96,7 +96,7 @@ fn served(dialect: usize, streams: usize, seconds: u64) -> Spent {
 
 /// An event a token from a channel to a socket, by the same runtime as the server's.
 fn floor(streams: usize, seconds: u64) -> String {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = scripted::runtime();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let listener = listener.unwrap();
     let address = listener.local_addr().unwrap();

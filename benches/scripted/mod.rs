@@ -189,6 +189,15 @@ pub struct Scripted {
     _runtime: tokio::runtime::Runtime,
 }
 
+/// The server's, as `pensieve serve` makes it.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 impl Scripted {
     /// Starts one whose engine takes a step each `step`.
     pub fn start(step: Duration, config: Config) -> Self {
@@ -208,7 +217,7 @@ impl Scripted {
         let work = Arc::new(Work::default());
         let own = work.clone();
         std::thread::spawn(move || engine(inbox, &own, &words, step));
-        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let runtime = runtime();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
         let listener = listener.unwrap();
         let address = listener.local_addr().unwrap();

@@ -19,7 +19,10 @@ use crate::text::guide::Forms;
 pub fn run(args: Serve) -> Done {
     let keys = keys(&args)?;
     allow_many_files();
+    // One thread has no others to wake and none of the engine's cores to take; whatever takes long runs
+    // beside it.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|e| Failure::Work(format!("cannot start the event loop: {e}")))?;
