@@ -283,7 +283,7 @@ for argument do
     continue
   fi
   case "$argument" in
-    -arch) skip=1 ;;
+    -arch | -Wl,-exported_symbols_list) skip=1 ;;
     -framework) set -- "$@" '{dir}'/"$1".tbd; skip=1 ;;
     -liconv | -mmacosx-version-min=* | --target=*) ;;
     -lc++) set -- "$@" '{dir}/libc++.tbd' ;;
@@ -315,7 +315,8 @@ mod tests {
         fs::create_dir_all(&dir).expect("a folder");
         let link = dir.join("cc");
         write_program(&link, &script(Path::new("/bin/echo"), "cc", &dir)).expect("a script");
-        let given = "-arch arm64 -mmacosx-version-min=14.0 -liconv -lc++ -framework F -lSystem";
+        let given = "-arch arm64 -mmacosx-version-min=14.0 -liconv -lc++ -framework F \
+                     -Wl,-exported_symbols_list -Wl,list -lSystem";
         let passed = output(Command::new(&link).arg("a  b.o").args(given.split(' ')));
         fs::remove_dir_all(&dir).expect("the folder goes");
         let dir = dir.display();
