@@ -21,6 +21,7 @@ pub(super) trait Function {
     /// Its name in MLX's graph.
     const NAME: &'static CStr;
     /// Inputs that it takes with gaps between their rows, by its strides: a bit for each.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     const STRIDED: u32 = 0;
 
     /// Writes `outputs` from `inputs`.
