@@ -146,7 +146,7 @@ struct Desk {
     q: *mut f32,
     /// A block of keys: panels of `N` keys.
     keys: *mut f32,
-    /// A block of values, `[BLOCK][width]`.
+    /// A block of values, `[BLOCK][width]`, where they do not lie so already.
     values: *mut f32,
     /// `[SLICE][width]`.
     sums: *mut f32,
@@ -245,11 +245,11 @@ unsafe fn slice<S: Lanes>(job: &Job, kv_head: usize, rows: Range<usize>, desk: &
         let keys = BLOCK.min(a.keys - key);
         // SAFETY: keys below `keys`; the desk has room for a block and a slice.
         unsafe {
-            block::<S>(a, kv_head, key, keys, desk);
+            let values = block::<S>(a, kv_head, key, keys, desk);
             for (first, height) in tiles(S::TILE, 0, count) {
                 let row = rows.start + first;
                 let states = &mut states[first..][..height];
-                by_height!(S, height, M => weigh::<S, M>(a, row, first, key, keys, states, desk));
+                by_height!(S, height, M => weigh::<S, M>(a, row, first, key, keys, states, values, desk));
             }
         }
     }
@@ -272,12 +272,18 @@ unsafe fn slice<S: Lanes>(job: &Job, kv_head: usize, rows: Range<usize>, desk: &
     }
 }
 
-/// Makes `keys` keys and values from `key` on ready.
+/// Makes `keys` keys and values from `key` on ready; where the values are, `[key][width]`.
 ///
 /// # Safety
 /// As [`units`].
 #[inline(always)]
-unsafe fn block<S: Lanes>(a: &Attention, kv_head: usize, key: usize, keys: usize, desk: &Desk) {
+unsafe fn block<S: Lanes>(
+    a: &Attention,
+    kv_head: usize,
+    key: usize,
+    keys: usize,
+    desk: &Desk,
+) -> *const f32 {
     let first = kv_head * a.key_room;
     // SAFETY: the keys are there, and the desk has room for a block.
     unsafe {
@@ -289,6 +295,12 @@ unsafe fn block<S: Lanes>(a: &Attention, kv_head: usize, key: usize, keys: usize
             let panel = desk.keys.add(i * desk.panel);
             panel::floats::<S>(&a.k, &rows, 0, a.head_dim, ahead, panel);
         }
+        match a.v {
+            Floats::F32(values) if a.value_dim == desk.width => {
+                return values[(first + key) * a.value_dim..][..keys * a.value_dim].as_ptr();
+            }
+            _ => {}
+        }
         for i in 0..keys {
             let to = desk.values.add(i * desk.width);
             let room = std::slice::from_raw_parts_mut(to, desk.width);
@@ -297,13 +309,15 @@ unsafe fn block<S: Lanes>(a: &Attention, kv_head: usize, key: usize, keys: usize
             rest.fill(0.0);
         }
     }
+    desk.values
 }
 
 /// A tile of queries and a block of keys: scores, weights, and what the values come to.
 ///
 /// # Safety
-/// As [`units`]; `first` is a tile of the slice, `row` its first row.
+/// As [`units`]; `first` is a tile of the slice, `row` its first row, and `values` are [`block`]'s.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn weigh<S: Lanes, const M: usize>(
     a: &Attention,
     row: usize,
@@ -311,6 +325,7 @@ unsafe fn weigh<S: Lanes, const M: usize>(
     key: usize,
     keys: usize,
     states: &mut [State],
+    values: *const f32,
     desk: &Desk,
 ) {
     let shared = a.heads / a.kv_heads;
@@ -319,14 +334,21 @@ unsafe fn weigh<S: Lanes, const M: usize>(
     // SAFETY: the desk holds the tile and the block.
     unsafe {
         let q = desk.q.add(first * a.head_dim);
-        for (i, from) in (0..keys).step_by(S::N).enumerate() {
-            let mut scores = [0f32; TALLEST * MOST];
-            let panel = desk.keys.add(i * desk.panel);
-            tile::dense::<S, M>(panel, a.head_dim, q, scores.as_mut_ptr());
-            for (r, weights) in weights[..M].iter_mut().enumerate() {
-                let lanes = S::N.min(keys - from);
-                weights[from..from + lanes].copy_from_slice(&scores[r * S::N..][..lanes]);
-            }
+        let mut from = 0;
+        while from < keys {
+            let weights = &mut weights[..M];
+            from = match M {
+                1 | 2 if from + 4 * S::N <= keys => {
+                    score::<S, M, 4>(a.head_dim, q, from, 4 * S::N, weights, desk)
+                }
+                1 | 2 | 4 if from + 2 * S::N <= keys => {
+                    score::<S, M, 2>(a.head_dim, q, from, 2 * S::N, weights, desk)
+                }
+                _ => {
+                    let count = S::N.min(keys - from);
+                    score::<S, M, 1>(a.head_dim, q, from, count, weights, desk)
+                }
+            };
         }
         for (r, (weights, state)) in weights[..M].iter_mut().zip(states).enumerate() {
             let i = (row + r) / shared;
@@ -354,19 +376,86 @@ unsafe fn weigh<S: Lanes, const M: usize>(
             state.weight = state.weight * fade[r] + sum(weights);
             state.largest = most;
         }
-        for c in (0..desk.width).step_by(S::N) {
-            let to = desk.sums.add(first * desk.width + c);
-            let mut sums: [S::F; M] =
-                std::array::from_fn(|r| S::mul(S::load(to.add(r * desk.width)), S::splat(fade[r])));
-            for (key, value) in (0..keys).map(|key| (key, desk.values.add(key * desk.width + c))) {
-                let value = S::load(value);
-                for (sum, weights) in sums.iter_mut().zip(&weights) {
-                    *sum = S::fma(value, S::splat(weights[key]), *sum);
+        let mut c = 0;
+        while c < desk.width {
+            let left = (desk.width - c) / S::N;
+            c = match M {
+                1 | 2 if left >= 4 => {
+                    mix::<S, M, 4>(first, c, (values, keys), &fade, &weights, desk)
+                }
+                1 | 2 | 4 if left >= 2 => {
+                    mix::<S, M, 2>(first, c, (values, keys), &fade, &weights, desk)
+                }
+                _ => mix::<S, M, 1>(first, c, (values, keys), &fade, &weights, desk),
+            };
+        }
+    }
+}
+
+/// The scores of `count` keys from `from` on, in `W` panels; where the next ones are.
+///
+/// # Safety
+/// As [`weigh`].
+#[inline(always)]
+unsafe fn score<S: Lanes, const M: usize, const W: usize>(
+    head_dim: usize,
+    q: *const f32,
+    from: usize,
+    count: usize,
+    weights: &mut [[f32; BLOCK]],
+    desk: &Desk,
+) -> usize {
+    let mut scores = [[[0f32; MOST]; M]; W];
+    let scores = scores.as_flattened_mut().as_flattened_mut();
+    // SAFETY: the caller's promise; there is room for `M * W` vectors.
+    unsafe {
+        let panel = desk.keys.add(from / S::N * desk.panel);
+        let panels = (panel.cast_const(), desk.panel);
+        tile::dense::<S, M, W>(panels, head_dim, q, scores.as_mut_ptr());
+    }
+    for (i, scores) in scores.chunks(S::N).take(M * W).enumerate() {
+        let from = from + i / M * S::N;
+        let lanes = count.min(S::N);
+        weights[i % M][from..from + lanes].copy_from_slice(&scores[..lanes]);
+    }
+    from + count
+}
+
+/// Adds the weighted values to `W` vectors of each row's sums, from number `c` on, which fade first;
+/// where the next ones are.
+///
+/// # Safety
+/// As [`weigh`].
+#[inline(always)]
+unsafe fn mix<S: Lanes, const M: usize, const W: usize>(
+    first: usize,
+    c: usize,
+    (values, keys): (*const f32, usize),
+    fade: &[f32; M],
+    weights: &[[f32; BLOCK]; TALLEST],
+    desk: &Desk,
+) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let to = |r: usize, p: usize| desk.sums.add((first + r) * desk.width + c + p * S::N);
+        let mut sums: [[S::F; W]; M] = std::array::from_fn(|r| {
+            std::array::from_fn(|p| S::mul(S::load(to(r, p)), S::splat(fade[r])))
+        });
+        for key in 0..keys {
+            let value = values.add(key * desk.width + c);
+            let value: [S::F; W] = std::array::from_fn(|p| S::load(value.add(p * S::N)));
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                let weight = S::splat(weights[key]);
+                for (sum, value) in sums.iter_mut().zip(value) {
+                    *sum = S::fma(value, weight, *sum);
                 }
             }
-            for (r, sum) in sums.iter().enumerate() {
-                S::store(to.add(r * desk.width), *sum);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (p, sum) in sums.iter().enumerate() {
+                S::store(to(r, p), *sum);
             }
         }
     }
+    c + W * S::N
 }

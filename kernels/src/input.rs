@@ -1,6 +1,7 @@
 //! `x` made ready for the inner loops: in tiles of rows, turned, in the order of the panels' columns,
 //! and for [`Precision::Fast`] in 8 bits.
 
+use crate::few;
 use crate::lanes::TALLEST;
 use crate::panel::column;
 use crate::simple::sum;
@@ -11,6 +12,17 @@ const PIECE: usize = 128;
 
 /// Heights of tiles, the tallest first.
 const HEIGHTS: [usize; 4] = [TALLEST, 4, 2, 1];
+
+/// How weights and `x` meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Panels and tiles of rows of `x`: [`crate::tile`].
+    Panels,
+    /// Weights as they lie and rows of `x`, one by one: [`crate::few`].
+    Few,
+    /// Panels and whole rows of `x`: a [`crate::lanes::Unit`].
+    Unit,
+}
 
 /// How `x` is to lie.
 #[derive(Clone, Copy)]
@@ -27,12 +39,22 @@ pub(crate) struct Layout {
     pub(crate) per_byte: usize,
     /// Whether `x` becomes codes.
     pub(crate) precision: Precision,
+    /// What it is made ready for: but for panels, tiles are a row tall.
+    pub(crate) way: Way,
+    /// Lanes of a vector.
+    pub(crate) lanes: usize,
+    /// Rows of a unit's tile.
+    pub(crate) unit: usize,
+    /// Rows that there is room for.
+    pub(crate) room: usize,
 }
 
 /// Where the parts of a ready `x` are. Rows of a tile of height `M` that starts at row `first`:
 /// * `values`: `[column][M]` floats from `first * k` on, or with codes `[quad][M]` words from
-///   `first * k / 4` on;
+///   `first * stride / 4` on;
 /// * `steps` (codes only) and `totals`: `[group][M]` from `first * groups` on.
+///
+/// For a unit, tiles are as tall as it, and codes `[group][M][quad]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Input {
     pub(crate) values: *mut f32,
@@ -49,13 +71,29 @@ impl Layout {
         }
     }
 
+    /// Codes that a row takes.
+    pub(crate) fn stride(&self) -> usize {
+        match self.way {
+            Way::Few => self
+                .k
+                .next_multiple_of(few::chunk(self.lanes, self.per_byte)),
+            _ => self.k,
+        }
+    }
+
+    /// Where group `group` of row `row` is, in a unit's tiles.
+    fn place(&self, row: usize, groups: usize, group: usize) -> usize {
+        let within = row % self.unit;
+        (row - within) * groups + group * self.unit + within
+    }
+
     /// Floats that the values and each of the other two parts need.
     pub(crate) fn sizes(&self) -> [usize; 2] {
         let values = match self.precision {
-            Precision::Fast => self.m * self.k / 4,
-            Precision::Exact => self.m * self.k,
+            Precision::Fast => self.room * self.stride() / 4,
+            Precision::Exact => self.room * self.k,
         };
-        [values, self.m * self.groups()]
+        [values, self.room * self.groups()]
     }
 }
 
@@ -85,7 +123,7 @@ fn height(tallest: usize, left: usize) -> Option<usize> {
 /// `to` has the room that [`Layout::sizes`] says, and no one else uses the tile's part of it.
 #[inline(always)]
 pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usize, to: &Input) {
-    let (k, groups) = (layout.k, layout.groups());
+    let (k, groups, stride) = (layout.k, layout.groups(), layout.stride());
     let piece = if layout.group > 0 {
         layout.group
     } else {
@@ -98,7 +136,10 @@ pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usiz
             let width = piece.min(k - start);
             let floats = &mut floats[..width];
             x.read((first + r) * k + start, floats);
-            let group = first * groups + start / piece * height + r;
+            let group = match layout.way {
+                Way::Unit => layout.place(first, groups, start / piece),
+                _ => first * groups + start / piece * height + r,
+            };
             // SAFETY: all indices are below the sizes: columns below `k`, groups below `groups`.
             unsafe {
                 if layout.precision == Precision::Exact {
@@ -115,11 +156,22 @@ pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usiz
                 let (step, total) = quantize(floats, codes);
                 *to.steps.add(group) = step;
                 *to.totals.add(group) = total;
-                let words = to.values.add((first * k + start * height) / 4 + r);
-                let bytes = words.cast::<i8>();
-                place(codes, layout.per_byte, |at, code| {
-                    *bytes.add(at / 4 * 4 * height + at % 4) = code;
-                });
+                let words = to.values.cast::<i32>().add(first * stride / 4 + r);
+                let quad = start / 4;
+                match layout.way {
+                    Way::Few => quads(codes, layout.per_byte, |at, word| {
+                        let at = few::place(layout.lanes, layout.per_byte, quad + at);
+                        *words.add(at) = word;
+                    }),
+                    Way::Unit => {
+                        let words = to.values.cast::<i32>();
+                        let words = words.add(group * (piece / 4));
+                        quads(codes, layout.per_byte, |at, word| *words.add(at) = word);
+                    }
+                    Way::Panels => quads(codes, layout.per_byte, |at, word| {
+                        *words.add((quad + at) * height) = word;
+                    }),
+                }
             }
         }
     }
@@ -138,6 +190,25 @@ fn place<T: Copy>(values: &[T], per_byte: usize, mut put: impl FnMut(usize, T)) 
             }
         }
         _ => unreachable!("groups are multiples of 32"),
+    }
+}
+
+/// Gives each quad of codes its number, in the panels' order.
+#[inline(always)]
+fn quads(codes: &[i8], per_byte: usize, mut put: impl FnMut(usize, i32)) {
+    if per_byte == 2 {
+        // Eight codes are two quads: the even ones and the odd ones.
+        for (pair, eight) in codes.chunks_exact(8).enumerate() {
+            let eight: [i8; 8] = std::array::from_fn(|i| eight[i]);
+            let quad = |odd: usize| [0, 2, 4, 6].map(|i| eight[i + odd] as u8);
+            put(2 * pair, i32::from_le_bytes(quad(0)));
+            put(2 * pair + 1, i32::from_le_bytes(quad(1)));
+        }
+        return;
+    }
+    for quad in 0..codes.len() / 4 {
+        let code = |i| codes[column(per_byte, quad, i)] as u8;
+        put(quad, i32::from_le_bytes([0, 1, 2, 3].map(code)));
     }
 }
 

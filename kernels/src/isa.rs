@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::attention::{self, Job};
-use crate::lanes::{Lanes, Portable};
+use crate::lanes::{Lanes, Portable, Unit};
 use crate::product::{self, Product};
 use crate::simple::{self, Gate, Norm};
 
@@ -20,18 +20,21 @@ pub enum Isa {
     Avx2Vnni = 3,
     /// x86-64: AVX-512 F, BW, VL and VNNI, BMI2.
     Avx512 = 4,
+    /// The same with AMX for bytes.
+    Amx = 6,
     /// AArch64: Advanced SIMD.
     Neon = 5,
 }
 
 impl Isa {
     /// All there are, the fastest last.
-    pub const ALL: [Isa; 5] = [
+    pub const ALL: [Isa; 6] = [
         Isa::Portable,
         Isa::Neon,
         Isa::Avx2,
         Isa::Avx2Vnni,
         Isa::Avx512,
+        Isa::Amx,
     ];
 
     /// Whether this processor has it.
@@ -55,6 +58,8 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Isa::Amx => Isa::Avx512.is_here() && crate::amx::is_here(),
             #[cfg(all(target_arch = "aarch64", not(miri)))]
             Isa::Neon => true,
             _ => false,
@@ -90,6 +95,8 @@ impl Isa {
             Isa::Avx2Vnni => &avx2_vnni::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &avx512::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => &amx::KERNELS,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => &neon::KERNELS,
             _ => &portable::KERNELS,
@@ -104,6 +111,7 @@ impl fmt::Display for Isa {
             Isa::Avx2 => "AVX2",
             Isa::Avx2Vnni => "AVX2 with VNNI",
             Isa::Avx512 => "AVX-512 with VNNI",
+            Isa::Amx => "AVX-512 with VNNI and AMX",
             Isa::Neon => "NEON",
         })
     }
@@ -120,6 +128,8 @@ pub(crate) struct Kernels {
     pub(crate) lanes: usize,
     /// Rows of `x` in a tile.
     pub(crate) tile: usize,
+    /// Rows of `x` that the lanes' unit takes; 0 if they have none.
+    pub(crate) unit: usize,
     /// [`product::ready`].
     pub(crate) ready: unsafe fn(&Product, Range<usize>),
     /// [`product::blocks`].
@@ -140,6 +150,7 @@ macro_rules! kernels {
             pub(super) static KERNELS: Kernels = Kernels {
                 lanes: <$lanes>::N,
                 tile: <$lanes>::TILE,
+                unit: <$lanes as Lanes>::Unit::ROWS,
                 ready,
                 blocks,
                 attend,
@@ -192,7 +203,13 @@ kernels!(
 #[cfg(target_arch = "x86_64")]
 kernels!(
     avx512,
-    crate::x86::Avx512,
+    crate::x86::Avx512<false>,
+    "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512vl,avx512vnni"
+);
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    amx,
+    crate::x86::Avx512<true>,
     "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512vl,avx512vnni"
 );
 #[cfg(target_arch = "aarch64")]

@@ -5,6 +5,8 @@
 //! fused operations in the same order. Methods are `unsafe` because a processor must have what they
 //! are made of; whoever calls them has asked it, and stands in a function compiled for it.
 
+use crate::tile::Groups;
+
 /// The most lanes any implementation has.
 pub(crate) const MOST: usize = 16;
 
@@ -29,6 +31,8 @@ pub(crate) trait Lanes: Copy {
     type I: Copy;
     /// `N` vectors of integers.
     type Square: AsRef<[Self::I]>;
+    /// What multiplies whole tiles; `()` where nothing does.
+    type Unit: Unit;
 
     unsafe fn splat(value: f32) -> Self::F;
     unsafe fn load(from: *const f32) -> Self::F;
@@ -45,9 +49,16 @@ pub(crate) trait Lanes: Copy {
     unsafe fn field<const BY: u32>(value: Self::I, mask: u32) -> Self::I;
     /// Signed integers as floats.
     unsafe fn to_float(value: Self::I) -> Self::F;
+    /// `x` in every lane.
+    unsafe fn words(x: i32) -> Self::I;
     /// To each lane of `sum` the products of its four unsigned bytes of `w` with the four signed
     /// bytes of `x`. `WIDE` where bytes of `w` may be above 127, if the lanes ask.
-    unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: i32) -> Self::I;
+    unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: Self::I) -> Self::I;
+    /// Sums of integers, which wrap.
+    unsafe fn plus(a: Self::I, b: Self::I) -> Self::I;
+    /// Sums of four neighbouring lanes, turned: lane `r` of result `p` is what lanes `4 p` to
+    /// `4 p + 3` of `rows[r]` come to. The first `N` rows count and the first `N / 4` results.
+    unsafe fn quads(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4];
 
     /// The lanes' bits as floats.
     unsafe fn as_f32(value: Self::I) -> Self::F;
@@ -60,6 +71,16 @@ pub(crate) trait Lanes: Copy {
     /// Bytes from `at + bytes` on are not read and count as 0; `bytes` is even.
     unsafe fn square(rows: &Rows, at: usize, bytes: usize) -> Self::Square;
 
+    /// The first `bytes` bytes, the rest 0.
+    #[inline(always)]
+    unsafe fn load_part(from: *const u8, bytes: usize) -> Self::I {
+        let mut copy = [0u8; 4 * MOST];
+        // SAFETY: the caller's promise; the copy is as long as the longest vector.
+        unsafe {
+            from.copy_to_nonoverlapping(copy.as_mut_ptr(), bytes.min(4 * Self::N));
+            Self::load_bytes(copy.as_ptr())
+        }
+    }
     /// Eight codes of `bits` bits, lowest first, each in a byte of its own.
     #[inline(always)]
     unsafe fn spread(stream: u64, bits: usize) -> u64 {
@@ -72,6 +93,48 @@ pub(crate) trait Lanes: Copy {
     /// Asks for memory that will be read.
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+}
+
+/// A part of a processor that takes several rows of `x` through a panel at once, in registers of its own.
+///
+/// # Safety
+/// Of all methods: the processor has it.
+pub(crate) trait Unit {
+    /// Rows of `x` that it takes; 0 for none.
+    const ROWS: usize;
+
+    /// Has it, on this thread, for groups of `group` columns.
+    unsafe fn new(group: usize) -> Self;
+
+    /// Adds what `ROWS` rows of `x` and a panel come to, to sums `[ROWS][N]`; `x` is good for
+    /// `[group][ROWS][quad]` in the panels' order, `steps` and `totals` for `[group][ROWS]`.
+    unsafe fn fast(
+        &self,
+        panel: *const u8,
+        groups: Groups,
+        x: *const u8,
+        steps: *const f32,
+        totals: *const f32,
+        sums: *mut f32,
+    );
+}
+
+impl Unit for () {
+    const ROWS: usize = 0;
+
+    unsafe fn new(_: usize) {}
+
+    unsafe fn fast(
+        &self,
+        _: *const u8,
+        _: Groups,
+        _: *const u8,
+        _: *const f32,
+        _: *const f32,
+        _: *mut f32,
+    ) {
+        unreachable!("there is no unit");
+    }
 }
 
 /// Where the rows of a block start. Rows past the matrix's end are its last row once more.
@@ -116,6 +179,7 @@ impl Lanes for Portable {
     type F = [f32; P];
     type I = [u32; P];
     type Square = [[u32; P]; P];
+    type Unit = ();
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self::F {
@@ -166,10 +230,13 @@ impl Lanes for Portable {
         value.map(|lane| lane as i32 as f32)
     }
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: i32) -> Self::I {
-        let x = x.to_le_bytes();
+    unsafe fn words(x: i32) -> Self::I {
+        [x as u32; P]
+    }
+    #[inline(always)]
+    unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: Self::I) -> Self::I {
         std::array::from_fn(|lane| {
-            let w = w[lane].to_le_bytes();
+            let (w, x) = (w[lane].to_le_bytes(), x[lane].to_le_bytes());
             let product: i32 = w
                 .iter()
                 .zip(x)
@@ -177,6 +244,16 @@ impl Lanes for Portable {
                 .sum();
             sum[lane].wrapping_add(product as u32)
         })
+    }
+    #[inline(always)]
+    unsafe fn plus(a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
+    }
+    #[inline(always)]
+    unsafe fn quads(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4] {
+        let sum = |row: &Self::I| row.iter().fold(0u32, |sum, lane| sum.wrapping_add(*lane));
+        let sums = std::array::from_fn(|r| sum(&rows[r]));
+        [sums, [0; P], [0; P], [0; P]]
     }
     #[inline(always)]
     unsafe fn as_f32(value: Self::I) -> Self::F {

@@ -7,7 +7,10 @@
 //! * Lengths are the caller's duty. [`Packed::check`] tells it about weights; a slice of the wrong
 //!   length is a panic, never a read or write outside.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
+mod few;
 mod input;
 mod isa;
 mod lanes;
@@ -24,10 +27,11 @@ mod types;
 mod x86;
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use input::{Input, Layout};
-use product::{Product, Weights};
+use input::{Input, Layout, Way};
+use product::{Out, Product, Weights};
 use simple::{Gate, Norm};
 
 pub use attention::Attention;
@@ -42,7 +46,11 @@ static FAST: AtomicU8 = AtomicU8::new(0);
 /// as many as the machine runs at once.
 pub fn threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => {
+            // Asking the system takes files and a tenth of a millisecond.
+            static CORES: OnceLock<usize> = OnceLock::new();
+            *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+        }
         n => n,
     }
 }
@@ -76,16 +84,50 @@ pub fn packed_matmul(x: Floats, m: usize, w: &Packed, out: FloatsMut) {
     packed_matmul_as(precision(w.bits), x, m, w, out);
 }
 
+/// [`packed_matmul`] of the same `x` with several matrices: in one go, if they are packed alike.
+///
+/// # Panics
+/// As [`packed_matmul`].
+pub fn packed_matmuls<const K: usize>(x: Floats, m: usize, products: [(&Packed, FloatsMut); K]) {
+    let Some((first, _)) = products.first() else {
+        return;
+    };
+    let packing = |w: &Packed| (w.bits, w.group_size, w.cols);
+    let (like, precision) = (packing(first), precision(first.bits));
+    if products.iter().any(|(w, _)| packing(w) != like) {
+        for (w, out) in products {
+            packed_matmul(x, m, w, out);
+        }
+        return;
+    }
+    packed_alike(precision, x, m, products);
+}
+
 /// As [`packed_matmul`], computed as `precision` says.
 ///
 /// # Panics
 /// As [`packed_matmul`].
 pub fn packed_matmul_as(precision: Precision, x: Floats, m: usize, w: &Packed, out: FloatsMut) {
-    if let Err(mismatch) = w.check() {
-        panic!("packed_matmul: {mismatch}");
+    packed_alike(precision, x, m, [(w, out)]);
+}
+
+/// Products with matrices that are packed alike.
+fn packed_alike<const K: usize>(
+    precision: Precision,
+    x: Floats,
+    m: usize,
+    products: [(&Packed, FloatsMut); K],
+) {
+    for (w, out) in &products {
+        if let Err(mismatch) = w.check() {
+            panic!("packed_matmul: {mismatch}");
+        }
+        assert_eq!(x.len(), m * w.cols, "packed_matmul: x is not [m, k]");
+        assert_eq!(out.len(), m * w.rows, "packed_matmul: out is not [m, n]");
     }
-    assert_eq!(x.len(), m * w.cols, "packed_matmul: x is not [m, k]");
-    assert_eq!(out.len(), m * w.rows, "packed_matmul: out is not [m, n]");
+    let Some(&(w, _)) = products.first() else {
+        return;
+    };
     let layout = Layout {
         m,
         k: w.cols,
@@ -93,8 +135,14 @@ pub fn packed_matmul_as(precision: Precision, x: Floats, m: usize, w: &Packed, o
         group: w.group_size,
         per_byte: panel::per_byte(w.bits),
         precision,
+        way: Way::Panels,
+        lanes: 0,
+        unit: 0,
+        room: m,
     };
-    compute(x, layout, Weights::Packed(*w), w.rows, out);
+    let weights = products.each_ref().map(|(w, _)| Weights::Packed(**w));
+    let outs = products.map(|(w, out)| (w.rows, Out::from(out)));
+    compute(x, layout, weights, outs);
 }
 
 /// `out = x · wᵀ`: `x` is `[m, k]`, `w` is `[n, k]`, `out` is `[m, n]`, all row after row.
@@ -112,8 +160,12 @@ pub fn dense_matmul(x: Floats, m: usize, w: Floats, n: usize, k: usize, out: Flo
         group: 0,
         per_byte: 1,
         precision: Precision::Exact,
+        way: Way::Panels,
+        lanes: 0,
+        unit: 0,
+        room: m,
     };
-    compute(x, layout, Weights::Dense(w), n, out);
+    compute(x, layout, [Weights::Dense(w)], [(n, Out::from(out))]);
 }
 
 /// A cache line of floats.
@@ -127,6 +179,9 @@ thread_local! {
     /// Where this thread's last product had its `x`, for the next one.
     static ROOM: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
+
+/// Rows of `x` that are too few for a panel.
+const FEW: usize = 4;
 
 /// Products of fewer multiplications are not worth a second thread.
 const WORTH: usize = 1 << 17;
@@ -149,13 +204,31 @@ fn share(count: usize, work: usize, run: &(dyn Fn(std::ops::Range<usize>) + Sync
     });
 }
 
-/// Runs a product on the threads. Lengths are checked.
-fn compute(x: Floats, mut layout: Layout, weights: Weights, n: usize, out: FloatsMut) {
+/// Runs products of the same `x` on the threads. Lengths are checked; if weights are packed, then all are,
+/// alike.
+fn compute<const K: usize>(
+    x: Floats,
+    mut layout: Layout,
+    weights: [Weights; K],
+    outs: [(usize, Out); K],
+) {
     let kernels = Isa::current().kernels();
-    layout.tile = kernels.tile;
     let (m, k) = (layout.m, layout.k);
+    let n = outs
+        .iter()
+        .fold(0usize, |all, (n, _)| all.saturating_add(*n));
     if m == 0 || n == 0 {
         return;
+    }
+    (layout.lanes, layout.unit) = (kernels.lanes, kernels.unit);
+    layout.tile = kernels.tile;
+    if let (Some(Weights::Packed(w)), Precision::Fast) = (weights.first(), layout.precision) {
+        if m <= FEW && few::takes(w.bits, w.group_size) {
+            (layout.way, layout.tile) = (Way::Few, 1);
+        } else if kernels.unit > 0 {
+            (layout.way, layout.tile) = (Way::Unit, 1);
+            layout.room = m.next_multiple_of(kernels.unit);
+        }
     }
     let [values, others] = layout.sizes().map(|size| size.div_ceil(16));
     let mut room = ROOM.take();
@@ -163,7 +236,7 @@ fn compute(x: Floats, mut layout: Layout, weights: Weights, n: usize, out: Float
         room.resize(values + 2 * others, Line { _floats: [0.0; 16] });
     }
     let base = room.as_mut_ptr().cast::<f32>();
-    let product = Product {
+    let products: [Product; K] = std::array::from_fn(|i| Product {
         x,
         layout,
         input: Input {
@@ -171,19 +244,28 @@ fn compute(x: Floats, mut layout: Layout, weights: Weights, n: usize, out: Float
             steps: base.wrapping_add(16 * values),
             totals: base.wrapping_add(16 * (values + others)),
         },
-        weights,
-        n,
-        out: out.into(),
-    };
+        weights: weights[i],
+        n: outs[i].0,
+        out: outs[i].1,
+    });
     // SAFETY: `Isa::current` is here; lengths are checked; parts are disjoint, and `x` is ready
     // before blocks begin.
-    share(m.div_ceil(layout.tile), m * k, &|tiles| unsafe {
-        (kernels.ready)(&product, tiles);
+    share(m.div_ceil(layout.tile), 16 * m * k, &|tiles| unsafe {
+        (kernels.ready)(&products[0], tiles);
     });
+    let count = |product: &Product| product.n.div_ceil(kernels.lanes);
     let work = m.saturating_mul(n).saturating_mul(k);
-    // SAFETY: as above.
-    share(n.div_ceil(kernels.lanes), work, &|blocks| unsafe {
-        (kernels.blocks)(&product, blocks);
+    share(products.iter().map(count).sum(), work, &|blocks| {
+        let mut first = 0;
+        for product in &products {
+            let end = first + count(product);
+            let own = blocks.start.clamp(first, end)..blocks.end.clamp(first, end);
+            if !own.is_empty() {
+                // SAFETY: as above.
+                unsafe { (kernels.blocks)(product, own.start - first..own.end - first) };
+            }
+            first = end;
+        }
     });
     ROOM.set(room);
 }

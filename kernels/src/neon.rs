@@ -18,6 +18,7 @@ impl Lanes for Neon {
     type F = float32x4_t;
     type I = uint32x4_t;
     type Square = [uint32x4_t; 4];
+    type Unit = ();
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> float32x4_t {
@@ -80,20 +81,39 @@ impl Lanes for Neon {
         unsafe { vcvtq_f32_s32(vreinterpretq_s32_u32(value)) }
     }
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(sum: uint32x4_t, w: uint32x4_t, x: i32) -> uint32x4_t {
+    unsafe fn words(x: i32) -> uint32x4_t {
+        // SAFETY: see above.
+        unsafe { vdupq_n_u32(x as u32) }
+    }
+    #[inline(always)]
+    unsafe fn dot<const WIDE: bool>(sum: uint32x4_t, w: uint32x4_t, x: uint32x4_t) -> uint32x4_t {
         // SAFETY: see above. Products are within 128 * 127, two of them within 16 bits and a sign.
         unsafe {
-            let quad = vreinterpretq_s8_s32(vdupq_n_s32(x));
+            let quad = vreinterpretq_s8_u32(x);
             let (mut sum, mut w) = (vreinterpretq_s32_u32(sum), vreinterpretq_s8_u32(w));
             if WIDE {
                 // w = (w - 128) + 128.
                 w = veorq_s8(w, vdupq_n_s8(-128));
-                let total: i32 = x.to_le_bytes().iter().map(|x| i32::from(*x as i8)).sum();
-                sum = vaddq_s32(sum, vdupq_n_s32(128 * total));
+                let total = vpaddlq_s16(vpaddlq_s8(quad));
+                sum = vaddq_s32(sum, vshlq_n_s32::<7>(total));
             }
             let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(quad)));
             let high = vpaddlq_s16(vmull_high_s8(w, quad));
             vreinterpretq_u32_s32(vaddq_s32(sum, vpaddq_s32(low, high)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn plus(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
+        // SAFETY: see above.
+        unsafe { vaddq_u32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn quads(rows: &[uint32x4_t; 16]) -> [uint32x4_t; 4] {
+        // SAFETY: see above.
+        unsafe {
+            let pairs = [vpaddq_u32(rows[0], rows[1]), vpaddq_u32(rows[2], rows[3])];
+            let none = vdupq_n_u32(0);
+            [vpaddq_u32(pairs[0], pairs[1]), none, none, none]
         }
     }
     #[inline(always)]

@@ -113,7 +113,7 @@ unsafe fn take_apart<S: Lanes, const BITS: usize>(word: S::I, panel: *mut u8) ->
 
 /// Asks for the next block: as many lines as a square reads, but in the order of memory.
 #[inline(always)]
-unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize, ahead: usize) {
+pub(crate) unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize, ahead: usize) {
     let next = rows.0[0].wrapping_add(ahead + at * S::N);
     for line in 0..(4 * S::N * S::N / 64).max(1) {
         // SAFETY: a prefetch may name any address.

@@ -1,13 +1,15 @@
 //! Threads that share the parts of one job: they spin for a moment after each, then sleep.
 //!
-//! One job at a time. Parts are taken from a counter, so a thread that the system holds back delays
-//! the job by one part at most, and one that has not woken yet is not waited for. The calling
-//! thread works too; a second caller, or a job within a job, works alone. No allocation a job.
+//! One job at a time. Each thread has a run of neighbouring parts, so that it reads memory straight on,
+//! and then takes what is left of the others': a thread that the system holds back delays the job by
+//! one part at most, and one that has not woken yet is not waited for. The calling thread works too; a
+//! second caller, or a job within a job, works alone. No allocation a job.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -31,9 +33,20 @@ type Task = dyn Fn(usize) + Sync;
 struct Job {
     task: *const Task,
     parts: usize,
-    /// Threads that may join.
-    guests: usize,
+    /// Threads that may work on it, its caller among them.
+    threads: usize,
 }
+
+impl Job {
+    /// The parts that thread `i` takes first.
+    fn run(&self, i: usize) -> Range<usize> {
+        i * self.parts / self.threads..(i + 1) * self.parts / self.threads
+    }
+}
+
+/// The next part of a thread's run, in a cache line of its own.
+#[repr(align(64))]
+struct Next(AtomicUsize);
 
 struct Pool {
     /// Held while a job runs; counts the threads that were started.
@@ -41,10 +54,13 @@ struct Pool {
     /// Written only while closed and nobody has joined.
     job: UnsafeCell<Option<Job>>,
     state: AtomicU64,
-    next: AtomicUsize,
+    next: [Next; MOST],
     sleepers: AtomicUsize,
     bed: Mutex<()>,
     bell: Condvar,
+    /// Whether the caller sleeps until all that joined have left.
+    waits: AtomicBool,
+    left: Condvar,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -88,7 +104,7 @@ pub(crate) fn run(threads: usize, parts: usize, task: &(dyn Fn(usize) + Sync)) {
             std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Task>(task)
         },
         parts,
-        guests: threads - 1,
+        threads,
     });
 }
 
@@ -98,10 +114,12 @@ impl Pool {
             started: Mutex::new(0),
             job: UnsafeCell::new(None),
             state: AtomicU64::new(CLOSED),
-            next: AtomicUsize::new(0),
+            next: [const { Next(AtomicUsize::new(0)) }; MOST],
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
             bell: Condvar::new(),
+            waits: AtomicBool::new(false),
+            left: Condvar::new(),
             panic: Mutex::new(None),
         }
     }
@@ -110,7 +128,9 @@ impl Pool {
     fn serve(&self, job: Job) {
         // SAFETY: closed, and nobody has joined: the last job's caller saw to it.
         unsafe { *self.job.get() = Some(job) };
-        self.next.store(0, Ordering::Relaxed);
+        for (i, next) in self.next[..job.threads].iter().enumerate() {
+            next.0.store(job.run(i).start, Ordering::Relaxed);
+        }
         let last = self.state.load(Ordering::Relaxed);
         self.state
             .store((last | JOINED | CLOSED) + 1, Ordering::SeqCst);
@@ -118,37 +138,59 @@ impl Pool {
             drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
             self.bell.notify_all();
         }
-        self.work(job);
+        self.work(job, 0);
         self.state.fetch_or(CLOSED, Ordering::Relaxed);
-        let mut looks = 0u32;
-        while self.state.load(Ordering::Acquire) & JOINED != 0 {
-            looks += 1;
-            match looks {
-                ..2000 => std::hint::spin_loop(),
-                _ => std::thread::yield_now(),
-            }
-        }
+        self.wait_for_guests();
         let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic.take() {
             resume_unwind(panic);
         }
     }
 
-    /// Takes parts until there are none left. A panic ends the job.
-    fn work(&self, job: Job) {
+    /// Waits until all that joined have left. One that the system holds back takes its time, and may
+    /// need this thread's core: looking on would keep it from that.
+    fn wait_for_guests(&self) {
+        let start = Instant::now();
+        loop {
+            for _ in 0..32 {
+                if self.state.load(Ordering::Acquire) & JOINED == 0 {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            if start.elapsed() >= SPIN {
+                break;
+            }
+        }
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the last look: either this thread sees the last guest leave or that one sees it wait.
+        self.waits.store(true, Ordering::SeqCst);
+        while self.state.load(Ordering::SeqCst) & JOINED != 0 {
+            bed = self.left.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.waits.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes parts until there are none left, as thread `me` of the job. A panic ends the job.
+    fn work(&self, job: Job, me: usize) {
         // SAFETY: the job's caller waits for all that joined, and is one of them.
         let task = unsafe { &*job.task };
         let done = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let part = self.next.fetch_add(1, Ordering::Relaxed);
-                if part >= job.parts {
-                    return;
+            for i in (me..job.threads).chain(0..me) {
+                let (next, end) = (&self.next[i].0, job.run(i).end);
+                loop {
+                    let part = next.fetch_add(1, Ordering::Relaxed);
+                    if part >= end {
+                        break;
+                    }
+                    task(part);
                 }
-                task(part);
             }
         }));
         if let Err(panic) = done {
-            self.next.store(job.parts, Ordering::Relaxed);
+            for next in &self.next[..job.threads] {
+                next.0.store(job.parts, Ordering::Relaxed);
+            }
             let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert(panic);
         }
@@ -173,11 +215,15 @@ impl Pool {
             }
             // SAFETY: joined, so the job stays as it is until this thread leaves.
             if let Some(job) = unsafe { *self.job.get() }
-                && guest < job.guests
+                && guest + 1 < job.threads
             {
-                self.work(job);
+                self.work(job, guest + 1);
             }
-            self.state.fetch_sub(1, Ordering::Release);
+            self.state.fetch_sub(1, Ordering::SeqCst);
+            if self.waits.load(Ordering::SeqCst) {
+                drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
+                self.left.notify_one();
+            }
         }
     }
 

@@ -6,8 +6,9 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::input::{Input, Layout, tiles};
-use crate::lanes::{Lanes, MOST, Rows};
+use crate::few;
+use crate::input::{Input, Layout, Way, tiles};
+use crate::lanes::{Lanes, MOST, Rows, Unit};
 use crate::panel::{self, CODES, FLOATS, GROUPS};
 use crate::tile::{self, Groups};
 use crate::types::{Floats, FloatsMut, Packed, Precision, to_bf16, to_f16};
@@ -89,17 +90,24 @@ pub(crate) unsafe fn ready(product: &Product, slices: Range<usize>) {
 pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
     let mut desk = MaybeUninit::<Desk>::uninit();
     let desk = desk.as_mut_ptr();
+    let layout = &product.layout;
+    // SAFETY: passed on.
+    let unit = (layout.way == Way::Unit).then(|| unsafe { S::Unit::new(layout.group) });
     for block in blocks {
         let first = block * S::N;
-        for from in (0..product.layout.m).step_by(SLICE) {
-            let to = product.layout.m.min(from + SLICE);
+        for from in (0..layout.m).step_by(SLICE) {
+            let to = layout.m.min(from + SLICE);
             // SAFETY: the desk's sums have room for a slice of `N` lanes, and are written before
             // they are read; the rest is passed on.
             unsafe {
                 let sums = (&raw mut (*desk).sums).cast::<f32>();
-                sums.write_bytes(0, (to - from) * S::N);
+                let count = match S::Unit::ROWS {
+                    0 => to - from,
+                    rows => (to - from).next_multiple_of(rows),
+                };
+                sums.write_bytes(0, count * S::N);
                 match &product.weights {
-                    Weights::Packed(w) => packed::<S>(product, w, first, from..to, desk),
+                    Weights::Packed(w) => packed::<S>(product, w, first, from..to, &unit, desk),
                     Weights::Dense(w) => dense::<S>(product, w, first, from..to, desk),
                 }
                 write::<S>(product, first, from..to, sums);
@@ -142,6 +150,7 @@ unsafe fn packed<S: Lanes>(
     w: &Packed,
     first: usize,
     slice: Range<usize>,
+    unit: &Option<S::Unit>,
     desk: *mut Desk,
 ) {
     let layout = product.layout;
@@ -164,7 +173,10 @@ unsafe fn packed<S: Lanes>(
                 count,
                 quads: size / 4,
             };
-            panel::codes::<S>(w, &rows, start, cols, stride * S::N, panel);
+            let ahead = stride * S::N;
+            if layout.way != Way::Few {
+                panel::codes::<S>(w, &rows, start, cols, ahead, panel);
+            }
             let to = (&raw mut (*desk).scales).cast();
             panel::floats::<S>(
                 &w.scales,
@@ -184,11 +196,40 @@ unsafe fn packed<S: Lanes>(
                 to,
             );
             let sums = (&raw mut (*desk).sums).cast::<f32>();
+            if let Some(unit) = unit {
+                for row in slice.clone().step_by(S::Unit::ROWS) {
+                    let sums = sums.add((row - slice.start) * S::N);
+                    let at = row * w.groups() + group * S::Unit::ROWS;
+                    let x = input.values.cast::<u8>().add(at * size);
+                    unit.fast(
+                        panel,
+                        groups,
+                        x,
+                        input.steps.add(at),
+                        input.totals.add(at),
+                        sums,
+                    );
+                }
+                continue;
+            }
             for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
                 let at = row * w.groups() + group * height;
                 let totals = input.totals.add(at);
                 let at_steps = input.steps.wrapping_add(at);
+                if layout.way == Way::Few {
+                    let at = (start, cols, if row == slice.start { ahead } else { 0 });
+                    let x = input.values.cast::<u8>().add(row * layout.stride() + start);
+                    match w.bits {
+                        2 => few::fast::<S, 2, false>(&rows, at, groups, x, at_steps, totals, sums),
+                        4 => few::fast::<S, 4, false>(&rows, at, groups, x, at_steps, totals, sums),
+                        _ if S::SPLITS => {
+                            few::fast::<S, 8, true>(&rows, at, groups, x, at_steps, totals, sums);
+                        }
+                        _ => few::fast::<S, 8, false>(&rows, at, groups, x, at_steps, totals, sums),
+                    }
+                    continue;
+                }
                 let at = row * k + start * height;
                 match (layout.precision, w.bits) {
                     (Precision::Exact, _) => {
@@ -235,7 +276,7 @@ unsafe fn dense<S: Lanes>(
             for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
                 let x = product.input.values.add(row * k + start * height);
-                by_height!(S, height, M => tile::dense::<S, M>(panel, cols, x, sums));
+                by_height!(S, height, M => tile::dense::<S, M, 1>((panel, 0), cols, x, sums));
             }
         }
     }

@@ -42,7 +42,7 @@ pub(crate) unsafe fn fast<S: Lanes, const M: usize, const WIDE: bool>(
             for _ in 0..groups.quads {
                 let w = S::load_bytes(panel);
                 for (r, dot) in dots.iter_mut().enumerate() {
-                    *dot = S::dot::<WIDE>(*dot, w, x.add(r).read_unaligned());
+                    *dot = S::dot::<WIDE>(*dot, w, S::words(x.add(r).read_unaligned()));
                 }
                 panel = panel.add(4 * S::N);
                 x = x.add(M);
@@ -113,37 +113,44 @@ pub(crate) unsafe fn exact<S: Lanes, const M: usize>(
 /// Columns of a dense product that are summed up before they join the whole.
 pub(crate) const BLOCK: usize = 64;
 
-/// A panel of floats of `cols` columns, starting at a whole number of [`BLOCK`]s.
+/// `W` panels of floats of `cols` columns, `apart` floats from each other, starting at a whole number of
+/// [`BLOCK`]s; sums are `[W][M][N]`. With few rows of `x` several panels keep the processor busy.
 ///
 /// # Safety
 /// As [`fast`]; `x` is good for `[column][M]`.
 #[inline(always)]
-pub(crate) unsafe fn dense<S: Lanes, const M: usize>(
-    panel: *const f32,
+pub(crate) unsafe fn dense<S: Lanes, const M: usize, const W: usize>(
+    (panel, apart): (*const f32, usize),
     cols: usize,
     x: *const f32,
     sums: *mut f32,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut sum: [S::F; M] = std::array::from_fn(|r| S::load(sums.add(r * S::N)));
+        let at = |p: usize, r: usize| sums.add((p * M + r) * S::N);
+        let mut sum: [[S::F; M]; W] =
+            std::array::from_fn(|p| std::array::from_fn(|r| S::load(at(p, r))));
         let (mut panel, mut x) = (panel, x);
         for start in (0..cols).step_by(BLOCK) {
-            let mut dots = [S::splat(0.0); M];
+            let mut dots = [[S::splat(0.0); M]; W];
             for _ in 0..BLOCK.min(cols - start) {
-                let w = S::load(panel);
-                for (r, dot) in dots.iter_mut().enumerate() {
-                    *dot = S::fma(w, S::splat(*x.add(r)), *dot);
+                for (p, dots) in dots.iter_mut().enumerate() {
+                    let w = S::load(panel.add(p * apart));
+                    for (r, dot) in dots.iter_mut().enumerate() {
+                        *dot = S::fma(w, S::splat(*x.add(r)), *dot);
+                    }
                 }
                 panel = panel.add(S::N);
                 x = x.add(M);
             }
-            for (sum, dot) in sum.iter_mut().zip(dots) {
+            for (sum, dot) in sum.iter_mut().flatten().zip(dots.into_iter().flatten()) {
                 *sum = S::add(*sum, dot);
             }
         }
-        for (r, sum) in sum.iter().enumerate() {
-            S::store(sums.add(r * S::N), *sum);
+        for (p, sum) in sum.iter().enumerate() {
+            for (r, sum) in sum.iter().enumerate() {
+                S::store(at(p, r), *sum);
+            }
         }
     }
 }

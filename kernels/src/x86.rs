@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use crate::lanes::{Lanes, Rows, padded};
 
-/// AVX-512 F, BW, VL, VNNI and BMI2: 16 lanes.
+/// AVX-512 F, BW, VL, VNNI and BMI2: 16 lanes; `AMX` with the matrix unit.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512;
+pub(crate) struct Avx512<const AMX: bool>;
 
 /// AVX2, FMA, F16C and BMI2: 8 lanes; `VNNI` with the VEX form of the byte product.
 #[derive(Clone, Copy)]
@@ -15,13 +15,14 @@ pub(crate) struct Avx2<const VNNI: bool>;
 // SAFETY of every block below: the trait's promise, that the processor has the features and pointers
 // are good for what is read and written.
 
-impl Lanes for Avx512 {
+impl<const AMX: bool> Lanes for Avx512<AMX> {
     const N: usize = 16;
     const TILE: usize = 12;
     const SPLITS: bool = false;
     type F = __m512;
     type I = __m512i;
     type Square = [__m512i; 16];
+    type Unit = crate::amx::Tiles<AMX>;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {
@@ -84,9 +85,53 @@ impl Lanes for Avx512 {
         unsafe { _mm512_cvtepi32_ps(value) }
     }
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(sum: __m512i, w: __m512i, x: i32) -> __m512i {
+    unsafe fn words(x: i32) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(x)) }
+        unsafe { _mm512_set1_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn dot<const WIDE: bool>(sum: __m512i, w: __m512i, x: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_dpbusd_epi32(sum, w, x) }
+    }
+    #[inline(always)]
+    unsafe fn plus(a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn quads(rows: &[__m512i; 16]) -> [__m512i; 4] {
+        // SAFETY: see above.
+        unsafe {
+            // Quarter p of s[q], lane j: quarter p of row 4 q + j, summed up.
+            let mut s = [_mm512_setzero_si512(); 4];
+            for (s, r) in s.iter_mut().zip(rows.chunks_exact(4)) {
+                let a = _mm512_add_epi32(
+                    _mm512_unpacklo_epi32(r[0], r[1]),
+                    _mm512_unpackhi_epi32(r[0], r[1]),
+                );
+                let b = _mm512_add_epi32(
+                    _mm512_unpacklo_epi32(r[2], r[3]),
+                    _mm512_unpackhi_epi32(r[2], r[3]),
+                );
+                *s = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            }
+            let low = _mm512_shuffle_i32x4::<0x44>(s[0], s[1]);
+            let high = _mm512_shuffle_i32x4::<0xee>(s[0], s[1]);
+            let low2 = _mm512_shuffle_i32x4::<0x44>(s[2], s[3]);
+            let high2 = _mm512_shuffle_i32x4::<0xee>(s[2], s[3]);
+            [
+                _mm512_shuffle_i32x4::<0x88>(low, low2),
+                _mm512_shuffle_i32x4::<0xdd>(low, low2),
+                _mm512_shuffle_i32x4::<0x88>(high, high2),
+                _mm512_shuffle_i32x4::<0xdd>(high, high2),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const u8, bytes: usize) -> __m512i {
+        // SAFETY: see above; masked-out words are not touched.
+        unsafe { _mm512_maskz_loadu_epi32(((1u32 << (bytes / 4)) - 1) as u16, from.cast()) }
     }
     #[inline(always)]
     unsafe fn as_f32(value: __m512i) -> __m512 {
@@ -175,6 +220,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     type F = __m256;
     type I = __m256i;
     type Square = [__m256i; 8];
+    type Unit = ();
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m256 {
@@ -236,10 +282,37 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         unsafe { _mm256_cvtepi32_ps(value) }
     }
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(sum: __m256i, w: __m256i, x: i32) -> __m256i {
+    unsafe fn words(x: i32) -> __m256i {
+        // SAFETY: see above.
+        unsafe { _mm256_set1_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn plus(a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: see above.
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn quads(rows: &[__m256i; 16]) -> [__m256i; 4] {
         // SAFETY: see above.
         unsafe {
-            let x = _mm256_set1_epi32(x);
+            // Half p of s[q], lane j: half p of row 4 q + j, summed up.
+            let s: [__m256i; 2] = std::array::from_fn(|q| {
+                let r = &rows[4 * q..][..4];
+                _mm256_hadd_epi32(_mm256_hadd_epi32(r[0], r[1]), _mm256_hadd_epi32(r[2], r[3]))
+            });
+            let none = _mm256_setzero_si256();
+            [
+                _mm256_permute2x128_si256::<0x20>(s[0], s[1]),
+                _mm256_permute2x128_si256::<0x31>(s[0], s[1]),
+                none,
+                none,
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot<const WIDE: bool>(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: see above.
+        unsafe {
             if VNNI {
                 return _mm256_dpbusd_avx_epi32(sum, w, x);
             }

@@ -8,7 +8,7 @@ mod common;
 use common::{Dice, KINDS, Kind, Numbers, alone, here, same};
 use pensieve_kernels::{
     Floats, FloatsMut, Isa, Packed, Precision, dense_matmul, packed_matmul, packed_matmul_as,
-    packed_rows, set_fast, set_threads,
+    packed_matmuls, packed_rows, set_fast, set_threads,
 };
 use proptest::prelude::*;
 
@@ -396,5 +396,33 @@ proptest! {
     ) {
         let _alone = alone();
         check_dense(&mut Dice(seed), kinds.map(|kind| KINDS[kind]), [m, n, k]);
+    }
+}
+
+#[test]
+fn several_products_in_one_go_are_each_alone() {
+    let _alone = alone();
+    let dice = &mut Dice(11);
+    for (bits, other) in [(4, 4), (3, 8)] {
+        for m in [1, 3, 17] {
+            let x = Numbers::new(Kind::F32, dice.floats(m * 128));
+            let w = [(300, bits), (5, other), (40, bits)]
+                .map(|(n, bits)| Matrix::new(dice, Kind::BF16, n, 128, bits, 64));
+            let mut alone = w.each_ref().map(|w| Numbers::room(Kind::F32, m * w.rows));
+            let mut joint = alone.clone();
+            set_fast(6);
+            for (w, out) in w.iter().zip(&mut alone) {
+                packed_matmul(x.slice(), m, &w.packed(), out.slice_mut());
+            }
+            let packed = w.each_ref().map(Matrix::packed);
+            let [a, b, c] = joint.each_mut().map(Numbers::slice_mut);
+            let products = [(&packed[0], a), (&packed[1], b), (&packed[2], c)];
+            packed_matmuls(x.slice(), m, products);
+            set_fast(0);
+            assert!(
+                alone.iter().zip(&joint).all(|(a, b)| same(a, b)),
+                "{m} rows"
+            );
+        }
     }
 }

@@ -204,7 +204,10 @@ fn rows(shape: &[i32]) -> (usize, usize) {
 }
 
 /// The matrix that codes, scales and biases make.
-fn packed<'a>(params: &Params, [codes, scales, biases]: [&'a View; 3]) -> Seen<Packed<'a>> {
+pub(super) fn packed<'a>(
+    params: &Params,
+    [codes, scales, biases]: [&'a View; 3],
+) -> Seen<Packed<'a>> {
     let (bits, group_size) = (params[0] as u8, params[1] as usize);
     let (rows, groups) = rows(scales.shape());
     Ok(Packed {
@@ -218,7 +221,8 @@ fn packed<'a>(params: &Params, [codes, scales, biases]: [&'a View; 3]) -> Seen<P
     })
 }
 
-const ARRAYS: &str = "it was given other arrays than it takes";
+/// Why a function refuses its inputs.
+pub(super) const ARRAYS: &str = "it was given other arrays than it takes";
 
 struct TimesPacked;
 

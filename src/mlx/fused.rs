@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 
 use super::call::{Computed, Function, Params, Seen, View, ViewMut, call_one, on_cpu};
-use super::cpu::{floats, floats_mut, is_known, part, part_mut};
+use super::cpu::{ARRAYS, floats, floats_mut, is_known, part, part_mut};
 use super::{Array, Dtype, Mask, Result, RopeFreqs};
 use crate::kernels::{self, Heads, Turn};
 
@@ -16,15 +16,13 @@ fn takes(arrays: &[&Array]) -> bool {
     on_cpu() && first.is_some_and(|first| is_known(first) && dtypes.all(|dtype| dtype == first))
 }
 
-fn bits(x: f32) -> u64 {
+pub(super) fn bits(x: f32) -> u64 {
     u64::from(x.to_bits())
 }
 
-fn float(bits: u64) -> f32 {
+pub(super) fn float(bits: u64) -> f32 {
     f32::from_bits(bits as u32)
 }
-
-const ARRAYS: &str = "it was given other arrays than it takes";
 
 /// Whether [`rms_norm`] takes these.
 pub(super) fn takes_norm(x: &Array, weight: Option<&Array>) -> bool {

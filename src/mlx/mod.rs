@@ -21,6 +21,7 @@ mod eval;
 mod fast;
 mod fused;
 mod kernel;
+mod layers;
 mod memory;
 mod ops;
 mod quant;
@@ -40,6 +41,7 @@ pub use fast::{
     Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention, silu_gate,
 };
 pub use kernel::on_cuda;
+pub use layers::{Heading, Turning, packed_heads, packed_mlp};
 pub use memory::{
     MemoryReport, clear_cache, memory, memory_limit, reset_peak_memory, set_cache_limit,
     set_memory_limit, set_wired_limit,

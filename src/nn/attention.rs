@@ -3,7 +3,7 @@
 use super::{Linear, PositionScale, RmsNorm, Rope};
 use crate::cache::{Attend, Batch, KvView, LayerCache};
 use crate::checkpoint::{Cursor, LoadResult};
-use crate::mlx::{Array, Result};
+use crate::mlx::{Array, Heading, Result, packed_heads};
 
 /// The sizes of an attention layer, and which of its projections have biases.
 #[derive(Clone, Copy, Debug)]
@@ -142,9 +142,37 @@ impl Attention {
 
     /// `x [B, L, d_model]` to the same shape; keys and values join `cache`.
     pub fn forward(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<Array> {
-        let queries = self.queries(x, batch)?;
-        let view = self.remember(x, batch, cache)?;
+        let (queries, view) = match self.heads(x, batch) {
+            Some(heads) => {
+                let [queries, keys, values] = heads?;
+                (queries, cache.update(&keys, &values, batch)?)
+            }
+            None => (self.queries(x, batch)?, self.remember(x, batch, cache)?),
+        };
         self.output(&self.attend(&queries, &view)?)
+    }
+
+    /// What [`Attention::queries`] gives, and the keys and values of [`Attention::remember`], by one
+    /// operation, where there is one.
+    fn heads(&self, x: &Array, batch: &Batch) -> Option<Result<[Array; 3]>> {
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [q, k, v] = projections.map(Linear::packed);
+        let norms = match &self.qk_norm {
+            None => None,
+            Some(QkNorm::Heads(q, k)) => Some([q.parts(), k.parts()]),
+            Some(_) => return None,
+        };
+        self.position_scale.is_none().then_some(())?;
+        let rope = match &self.rope {
+            None => None,
+            Some(rope) => Some(rope.turning(batch)?),
+        };
+        let heading = Heading {
+            head_dim: self.head_dim,
+            norms,
+            rope,
+        };
+        packed_heads(x, [q?, k?, v?], &heading)
     }
 
     /// The turned queries `[B, H, L, D]` of `x [B, L, d_model]`.
@@ -186,9 +214,11 @@ impl Attention {
             softcap: self.softcap,
             sinks: self.sinks.as_ref(),
         };
-        view.attend(queries, how)?
-            .transpose_axes(&[0, 2, 1, 3])?
-            .flatten(2, 3) // [B, L, H * D]
+        let attended = view.attend(queries, how)?;
+        if let &[b, h, 1, d] = &attended.shape()[..] {
+            return attended.reshape(&[b, 1, h * d]); // [B, 1, H * D]
+        }
+        attended.transpose_axes(&[0, 2, 1, 3])?.flatten(2, 3) // [B, L, H * D]
     }
 
     /// The output projection of joined heads `[B, L, H * D]`.
@@ -210,9 +240,15 @@ impl Attention {
             _ => Ok(y),
         };
         y = norm_at(Stage::Joined, y)?;
-        y = y.unflatten(2, &[heads, self.head_dim])?; // [B, L, heads, D]
-        y = norm_at(Stage::Split, y)?;
-        y = y.transpose_axes(&[0, 2, 1, 3])?; // [B, heads, L, D]
+        let (b, l) = (y.dim(0)?, y.dim(1)?);
+        if l == 1 {
+            y = y.reshape(&[b, heads, 1, self.head_dim])?; // [B, heads, 1, D]
+            y = norm_at(Stage::Split, y)?;
+        } else {
+            y = y.unflatten(2, &[heads, self.head_dim])?; // [B, L, heads, D]
+            y = norm_at(Stage::Split, y)?;
+            y = y.transpose_axes(&[0, 2, 1, 3])?; // [B, heads, L, D]
+        }
         if let Some(rope) = rope {
             y = rope.forward(&y, batch)?;
         }

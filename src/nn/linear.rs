@@ -73,6 +73,18 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// The matrix, if it is packed and all there is.
+    pub fn packed(&self) -> Option<&Quantized> {
+        match self {
+            Linear {
+                weight: Matrix::Quant(weight),
+                bias: None,
+                adapter: None,
+            } => Some(weight),
+            _ => None,
+        }
+    }
+
     /// `x [.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         if let Some(adapter) = &self.adapter {

@@ -2,7 +2,7 @@
 
 use super::{Activation, Linear};
 use crate::checkpoint::{Cursor, LoadResult};
-use crate::mlx::{Array, Result};
+use crate::mlx::{Array, Result, packed_mlp};
 
 /// `down(activation(gate(x)) · up(x))` (Shazeer, 2020).
 #[derive(Clone, Debug)]
@@ -52,8 +52,21 @@ impl GatedMlp {
 
     /// `x [.., d_model]` to the same shape.
     pub fn forward(&self, x: &Array) -> Result<Array> {
+        if let Some(fed) = self.at_once(x) {
+            return fed;
+        }
         let gate = self.gate_proj.forward(x)?;
         let up = self.up_proj.forward(x)?;
         self.down_proj.forward(&self.activation.gated(&gate, &up)?)
+    }
+
+    /// As one operation, where there is one.
+    fn at_once(&self, x: &Array) -> Option<Result<Array>> {
+        let gate = self.gate_proj.packed()?;
+        let (up, down) = (self.up_proj.packed()?, self.down_proj.packed()?);
+        match self.activation {
+            Activation::Silu => packed_mlp(x, gate, up, down),
+            _ => None,
+        }
     }
 }

@@ -15,6 +15,11 @@ impl RmsNorm {
         Self { weight, eps }
     }
 
+    /// Its scale, and what is added to the mean square.
+    pub fn parts(&self) -> (Option<&Array>, f32) {
+        (self.weight.as_ref(), self.eps)
+    }
+
     /// Over the last axis of `x [.., d]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         rms_norm(x, self.weight.as_ref(), self.eps)

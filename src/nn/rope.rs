@@ -151,6 +151,22 @@ impl Rope {
         Ok(self)
     }
 
+    /// How it turns the rows of `batch`, for an operation that does so among other things: nothing if it
+    /// scales them too.
+    pub fn turning<'a>(&'a self, batch: &'a Batch) -> Option<mlx::Turning<'a>> {
+        (self.mscale == 1.0).then_some(())?;
+        Some(mlx::Turning {
+            dims: self.dims,
+            traditional: self.traditional,
+            freqs: &self.freqs,
+            scale: self.scale,
+            start: match batch.offset() {
+                Some(offset) => Ok(offset as i32),
+                None => Err(batch.starts().ok()?),
+            },
+        })
+    }
+
     /// Turns `x [B, H, L, D]` by the batch's positions.
     pub fn forward(&self, x: &Array, batch: &Batch) -> mlx::Result<Array> {
         let scaled;

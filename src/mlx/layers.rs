@@ -1,0 +1,298 @@
+//! Stretches of a layer as one operation each, on the CPU: what the kernels compute in microseconds for a
+//! few rows costs as much again to build, schedule and free as nodes of MLX's graph.
+//!
+//! They run the same kernels in the same order as the single operations, so results are the same bits.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use super::call::{Computed, Function, Params, Seen, View, ViewMut, call, call_one};
+use super::cpu::{ARRAYS, floats, packed, takes_packed};
+use super::fused::{bits, float};
+use super::{Array, Dtype, Quantized, Result, RopeFreqs};
+use crate::kernels::{self, Floats, FloatsMut, Heads, Turn};
+
+/// More rows than this are worth their nodes.
+const FEW: i32 = 16;
+
+thread_local! {
+    /// Where what lies between the kernels of a call was last.
+    static ROOM: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Whether `x [.., k]` is a few rows of float32, and each of `weights` a matrix that the kernels take.
+fn takes(x: &Array, weights: [&Quantized; 3]) -> bool {
+    let shape = x.shape();
+    let rows = shape.iter().rev().skip(1).product::<i32>();
+    x.dtype() == Dtype::Float32 && rows <= FEW && weights.iter().all(|w| takes_packed(x, w))
+}
+
+/// The arrays of a packed matrix.
+fn parts(w: &Quantized) -> [&Array; 3] {
+    [&w.weight, &w.scales, w.biases.as_ref().unwrap_or(&w.scales)]
+}
+
+/// Columns of a packed matrix.
+fn width(w: &Quantized) -> Result<i32> {
+    Ok(w.scales.dim(-1)? * w.group_size)
+}
+
+/// Bits and group sizes of three matrices, and room for more.
+fn packings(weights: [&Quantized; 3]) -> Params {
+    let [a, b, c] = weights.map(|w| w.bits as u64 | (w.group_size as u64) << 16);
+    [a, b, c, 0, 0, 0, 0, 0]
+}
+
+/// `x · wᵀ` of a matrix that [`packings`] has told the packing of, to `out`.
+fn times(x: &[f32], packing: u64, w: &[View], out: &mut [f32]) -> Computed {
+    let [codes, scales, biases] = w else {
+        return Err(ARRAYS.into());
+    };
+    let params = [packing & 0xffff, packing >> 16, 0, 0, 0, 0, 0, 0];
+    let w = packed(&params, [codes, scales, biases])?;
+    let m = x.len().checked_div(w.cols).unwrap_or(0);
+    kernels::packed_matmul(Floats::F32(x), m, &w, FloatsMut::F32(out));
+    Ok(())
+}
+
+/// Rows that a matrix's codes, scales and biases have.
+fn height(w: &[View]) -> Seen<usize> {
+    let rows = w.first().and_then(|codes| codes.shape().first());
+    rows.map(|&n| n as usize).ok_or_else(|| ARRAYS.into())
+}
+
+/// `down(silu(gate(x)) · up(x))` for a few rows `x [.., k]` on the CPU; nothing where that is not so.
+#[track_caller]
+pub fn packed_mlp(
+    x: &Array,
+    gate: &Quantized,
+    up: &Quantized,
+    down: &Quantized,
+) -> Option<Result<Array>> {
+    let weights = [gate, up, down];
+    let fits = || {
+        let k = x.dim(-1)?;
+        let (n, inner) = (gate.weight.dim(0)?, up.weight.dim(0)?);
+        let sides = [width(gate)?, width(up)?] == [k, k] && [inner, width(down)?] == [n, n];
+        Ok::<_, super::Error>(sides)
+    };
+    if !takes(x, weights) || !matches!(fits(), Ok(true)) {
+        return None;
+    }
+    let run = || {
+        let mut shape = x.shape();
+        if let Some(last) = shape.last_mut() {
+            *last = down.weight.dim(0)?;
+        }
+        let mut inputs = vec![x];
+        inputs.extend(weights.iter().flat_map(|w| parts(w)));
+        let out = (&shape[..], Dtype::Float32);
+        call_one::<Mlp>("packed_mlp", &inputs, out, packings(weights))
+    };
+    Some(run())
+}
+
+struct Mlp;
+
+impl Function for Mlp {
+    const NAME: &'static CStr = c"PackedMlp";
+
+    fn run(params: &Params, inputs: &[View], outputs: &mut [ViewMut]) -> Computed {
+        let ([x, weights @ ..], [out]) = (inputs, outputs) else {
+            return Err(ARRAYS.into());
+        };
+        let [gate, up, down] = [0, 3, 6].map(|i| weights.get(i..i + 3).unwrap_or(&[]));
+        let n = height(gate)?;
+        let x = x.slice::<f32>()?;
+        let d = match x.len() {
+            0 => return Ok(()),
+            len => len / inputs[0].shape().last().map_or(1, |&d| d.max(1) as usize),
+        };
+        let mut room = ROOM.take();
+        room.resize(room.len().max(3 * d * n), 0.0);
+        let (gates, rest) = room.split_at_mut(d * n);
+        let (ups, rest) = rest.split_at_mut(d * n);
+        let fed = &mut rest[..d * n];
+        times(x, params[0], gate, gates)?;
+        times(x, params[1], up, ups)?;
+        kernels::swiglu(Floats::F32(gates), Floats::F32(ups), FloatsMut::F32(fed));
+        times(fed, params[2], down, out.slice()?)?;
+        ROOM.set(room);
+        Ok(())
+    }
+}
+
+/// What becomes of projected heads before attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Heading<'a> {
+    /// Features of a head.
+    pub head_dim: i32,
+    /// Scales `[head_dim]` of each head's norm and what is added to its mean square: of queries and keys.
+    pub norms: Option<[(Option<&'a Array>, f32); 2]>,
+    /// How queries and keys turn.
+    pub rope: Option<Turning<'a>>,
+}
+
+/// A rotary embedding; see [`super::rope`].
+#[derive(Clone, Copy, Debug)]
+pub struct Turning<'a> {
+    /// Features that turn.
+    pub dims: i32,
+    /// Whether neighbours turn together.
+    pub traditional: bool,
+    /// Where angles come from.
+    pub freqs: &'a RopeFreqs,
+    /// Positions are multiplied by it.
+    pub scale: f32,
+    /// The first position of all rows, or of each, int32 `[B]`.
+    pub start: std::result::Result<i32, &'a Array>,
+}
+
+const NORMS: u64 = 1;
+const ROPE: u64 = 2;
+const STARTS: u64 = 4;
+const TABLE: u64 = 8;
+const TRADITIONAL: u64 = 16;
+
+/// Queries `[B, H, L, D]`, and keys and values `[B, K, L, D]`, of a few rows `x [B, L, k]` on the CPU:
+/// projected, normalised and turned. Nothing where that is not so.
+#[track_caller]
+pub fn packed_heads(
+    x: &Array,
+    weights: [&Quantized; 3],
+    heading: &Heading,
+) -> Option<Result<[Array; 3]>> {
+    let &[b, l, k] = &x.shape()[..] else {
+        return None;
+    };
+    let d = heading.head_dim;
+    let mut heads = [0; 3];
+    for (heads, w) in heads.iter_mut().zip(weights) {
+        let n = w.weight.dim(0).ok()?;
+        *heads = n.checked_div(d).filter(|heads| heads * d == n)?;
+        (width(w).ok()? == k).then_some(())?;
+    }
+    if !takes(x, weights) || b < 1 || l < 1 {
+        return None;
+    }
+    let mut params = packings(weights);
+    params[3] = d as u64;
+    let mut inputs = vec![x];
+    inputs.extend(weights.iter().flat_map(|w| parts(w)));
+    if let Some(norms) = &heading.norms {
+        for (i, (weight, eps)) in norms.iter().enumerate() {
+            let weight = (*weight)?;
+            (weight.dtype() == Dtype::Float32 && weight.shape() == [d]).then_some(())?;
+            inputs.push(weight);
+            params[4] |= bits(*eps) << (32 * i);
+        }
+        params[7] |= NORMS;
+    }
+    if let Some(turn) = &heading.rope {
+        (turn.dims >= 0 && turn.dims % 2 == 0 && turn.dims <= d).then_some(())?;
+        params[7] |= ROPE | if turn.traditional { TRADITIONAL } else { 0 };
+        params[3] |= (turn.dims as u64) << 32;
+        params[5] = bits(turn.scale);
+        match turn.start {
+            Ok(start) => params[6] = u64::from(start as u32),
+            Err(starts) => {
+                (starts.dtype() == Dtype::Int32).then_some(())?;
+                params[7] |= STARTS;
+                inputs.push(starts);
+            }
+        }
+        match turn.freqs {
+            RopeFreqs::Base(base) if *base > 0.0 => params[5] |= bits(*base) << 32,
+            RopeFreqs::Base(_) => return None,
+            RopeFreqs::Table(table) => {
+                let fits = table.dtype() == Dtype::Float32 && table.shape() == [turn.dims / 2];
+                fits.then_some(())?;
+                params[7] |= TABLE;
+                inputs.push(table);
+            }
+        }
+    }
+    let shapes = heads.map(|h| [b, h, l, d]);
+    let outputs = shapes.each_ref().map(|shape| (&shape[..], Dtype::Float32));
+    let made = call::<ToHeads>("packed_heads", &inputs, &outputs, params);
+    Some(made.and_then(|made| {
+        let missing = |_| super::Error::new("packed_heads", &[x], "it returned fewer arrays");
+        <[Array; 3]>::try_from(made).map_err(missing)
+    }))
+}
+
+struct ToHeads;
+
+impl Function for ToHeads {
+    const NAME: &'static CStr = c"PackedHeads";
+
+    fn run(params: &Params, inputs: &[View], outputs: &mut [ViewMut]) -> Computed {
+        let flags = params[7];
+        let [x, rest @ ..] = inputs else {
+            return Err(ARRAYS.into());
+        };
+        let (weights, rest) = rest.split_at_checked(9).ok_or(ARRAYS)?;
+        let mut rest = rest.iter();
+        let mut next = || rest.next().ok_or_else(|| String::from(ARRAYS));
+        let mut norms = [None; 3];
+        if flags & NORMS != 0 {
+            for (i, norm) in norms[..2].iter_mut().enumerate() {
+                let eps = float(params[4] >> (32 * i) & 0xffff_ffff);
+                *norm = Some((floats(next()?)?, eps));
+            }
+        }
+        let start = [params[6] as u32 as i32];
+        let starts = match flags & STARTS {
+            0 => &start[..],
+            _ => next()?.slice::<i32>()?,
+        };
+        let turn = Turn {
+            dims: (params[3] >> 32) as usize,
+            traditional: flags & TRADITIONAL != 0,
+            freqs: match flags & TABLE {
+                0 => None,
+                _ => Some(next()?.slice::<f32>()?),
+            },
+            base: float(params[5] >> 32),
+            scale: float(params[5] & 0xffff_ffff),
+        };
+        let x = x.slice::<f32>()?;
+        for (i, (out, w)) in outputs.iter_mut().zip(weights.chunks(3)).enumerate() {
+            let &[b, h, l, d] = out.shape() else {
+                return Err(ARRAYS.into());
+            };
+            let shape = [b, h, l, d].map(|n| n as usize);
+            let [b, h, l, d] = shape;
+            let mut room = ROOM.take();
+            let n = b * h * l * d;
+            room.resize(room.len().max(2 * n), 0.0);
+            let (mut heads, normed) = room[..2 * n].split_at_mut(n);
+            times(x, params[i], w, heads)?;
+            if let Some((weight, eps)) = norms[i] {
+                let to = FloatsMut::F32(normed);
+                kernels::rms_norm(Floats::F32(heads), d, Some(weight), eps, to);
+                heads = normed;
+            }
+            let to = out.slice::<f32>()?;
+            let heads = Heads {
+                data: heads,
+                shape,
+                strides: [l * h * d, d, h * d],
+            };
+            if flags & ROPE != 0 && i < 2 {
+                kernels::rope(heads, starts, &turn, to);
+            } else {
+                for (i, to) in to.chunks_exact_mut(d).enumerate() {
+                    let from = i / (h * l) * l * h + i % l * h + i / l % h; // [B, L, H]
+                    to.copy_from_slice(&heads.data[from * d..][..d]);
+                }
+            }
+            ROOM.set(room);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[path = "layers_tests.rs"]
+mod tests;
