@@ -10,7 +10,7 @@ use super::call::{Computed, Function, Params, Seen, View, ViewMut, call, call_on
 use super::cpu::{ARRAYS, floats, packed, takes_packed};
 use super::fused::{bits, float};
 use super::{Array, Dtype, Quantized, Result, RopeFreqs};
-use crate::kernels::{self, Floats, FloatsMut, Heads, Turn};
+use crate::kernels::{self, Floats, FloatsMut, Heads, Packed, Turn};
 
 /// More rows than this are worth their nodes.
 const FEW: i32 = 16;
@@ -43,22 +43,13 @@ fn packings(weights: [&Quantized; 3]) -> Params {
     [a, b, c, 0, 0, 0, 0, 0]
 }
 
-/// `x · wᵀ` of a matrix that [`packings`] has told the packing of, to `out`.
-fn times(x: &[f32], packing: u64, w: &[View], out: &mut [f32]) -> Computed {
+/// The matrix of these arrays, whose packing [`packings`] has told.
+fn matrix(packing: u64, w: &[View]) -> Seen<Packed<'_>> {
     let [codes, scales, biases] = w else {
         return Err(ARRAYS.into());
     };
     let params = [packing & 0xffff, packing >> 16, 0, 0, 0, 0, 0, 0];
-    let w = packed(&params, [codes, scales, biases])?;
-    let m = x.len().checked_div(w.cols).unwrap_or(0);
-    kernels::packed_matmul(Floats::F32(x), m, &w, FloatsMut::F32(out));
-    Ok(())
-}
-
-/// Rows that a matrix's codes, scales and biases have.
-fn height(w: &[View]) -> Seen<usize> {
-    let rows = w.first().and_then(|codes| codes.shape().first());
-    rows.map(|&n| n as usize).ok_or_else(|| ARRAYS.into())
+    packed(&params, [codes, scales, biases])
 }
 
 /// `down(silu(gate(x)) · up(x))` for a few rows `x [.., k]` on the CPU; nothing where that is not so.
@@ -101,22 +92,22 @@ impl Function for Mlp {
         let ([x, weights @ ..], [out]) = (inputs, outputs) else {
             return Err(ARRAYS.into());
         };
-        let [gate, up, down] = [0, 3, 6].map(|i| weights.get(i..i + 3).unwrap_or(&[]));
-        let n = height(gate)?;
+        let [gate, up, down] = [0, 3, 6].map(|i| {
+            let w = weights.get(i..i + 3).ok_or(ARRAYS)?;
+            matrix(params[i / 3], w)
+        });
+        let (gate, up, down) = (gate?, up?, down?);
         let x = x.slice::<f32>()?;
-        let d = match x.len() {
-            0 => return Ok(()),
-            len => len / inputs[0].shape().last().map_or(1, |&d| d.max(1) as usize),
-        };
+        let m = x.len().checked_div(gate.cols).unwrap_or(0);
+        let n = m * gate.rows;
         let mut room = ROOM.take();
-        room.resize(room.len().max(3 * d * n), 0.0);
-        let (gates, rest) = room.split_at_mut(d * n);
-        let (ups, rest) = rest.split_at_mut(d * n);
-        let fed = &mut rest[..d * n];
-        times(x, params[0], gate, gates)?;
-        times(x, params[1], up, ups)?;
+        room.resize(room.len().max(3 * n), 0.0);
+        let (gates, rest) = room[..3 * n].split_at_mut(n);
+        let (ups, fed) = rest.split_at_mut(n);
+        let products = [(&gate, FloatsMut::F32(gates)), (&up, FloatsMut::F32(ups))];
+        kernels::packed_matmuls(Floats::F32(x), m, products);
         kernels::swiglu(Floats::F32(gates), Floats::F32(ups), FloatsMut::F32(fed));
-        times(fed, params[2], down, out.slice()?)?;
+        kernels::packed_matmul(Floats::F32(fed), m, &down, FloatsMut::F32(out.slice()?));
         ROOM.set(room);
         Ok(())
     }
@@ -257,38 +248,52 @@ impl Function for ToHeads {
             scale: float(params[5] & 0xffff_ffff),
         };
         let x = x.slice::<f32>()?;
-        for (i, (out, w)) in outputs.iter_mut().zip(weights.chunks(3)).enumerate() {
+        let [q, k, v] = [0, 1, 2].map(|i| matrix(params[i], &weights[3 * i..3 * i + 3]));
+        let (q, k, v) = (q?, k?, v?);
+        let m = x.len().checked_div(q.cols).unwrap_or(0);
+        let [of_q, of_k, of_v] = [&q, &k, &v].map(|w| m * w.rows);
+        let mut room = ROOM.take();
+        let most = of_q.max(of_k);
+        room.resize(room.len().max(of_q + of_k + of_v + most), 0.0);
+        let (queries, rest) = room.split_at_mut(of_q);
+        let (keys, rest) = rest.split_at_mut(of_k);
+        let (values, rest) = rest.split_at_mut(of_v);
+        let products = [
+            (&q, FloatsMut::F32(queries)),
+            (&k, FloatsMut::F32(keys)),
+            (&v, FloatsMut::F32(values)),
+        ];
+        kernels::packed_matmuls(Floats::F32(x), m, products);
+        for (i, (out, heads)) in outputs.iter_mut().zip([queries, keys, values]).enumerate() {
             let &[b, h, l, d] = out.shape() else {
                 return Err(ARRAYS.into());
             };
             let shape = [b, h, l, d].map(|n| n as usize);
-            let [b, h, l, d] = shape;
-            let mut room = ROOM.take();
-            let n = b * h * l * d;
-            room.resize(room.len().max(2 * n), 0.0);
-            let (mut heads, normed) = room[..2 * n].split_at_mut(n);
-            times(x, params[i], w, heads)?;
+            let [_, h, l, d] = shape;
+            let mut data: &[f32] = heads;
             if let Some((weight, eps)) = norms[i] {
+                let normed = &mut rest[..heads.len()];
                 let to = FloatsMut::F32(normed);
                 kernels::rms_norm(Floats::F32(heads), d, Some(weight), eps, to);
-                heads = normed;
+                data = normed;
             }
             let to = out.slice::<f32>()?;
-            let heads = Heads {
-                data: heads,
-                shape,
-                strides: [l * h * d, d, h * d],
-            };
             if flags & ROPE != 0 && i < 2 {
+                let strides = [l * h * d, d, h * d];
+                let heads = Heads {
+                    data,
+                    shape,
+                    strides,
+                };
                 kernels::rope(heads, starts, &turn, to);
-            } else {
-                for (i, to) in to.chunks_exact_mut(d).enumerate() {
-                    let from = i / (h * l) * l * h + i % l * h + i / l % h; // [B, L, H]
-                    to.copy_from_slice(&heads.data[from * d..][..d]);
-                }
+                continue;
             }
-            ROOM.set(room);
+            for (i, to) in to.chunks_exact_mut(d).enumerate() {
+                let from = i / (h * l) * l * h + i % l * h + i / l % h; // [B, L, H]
+                to.copy_from_slice(&data[from * d..][..d]);
+            }
         }
+        ROOM.set(room);
         Ok(())
     }
 }
