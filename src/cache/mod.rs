@@ -101,7 +101,7 @@ impl Batch {
             return Ok(starts);
         }
         let offsets: Vec<i32> = self.offsets.iter().map(|&offset| offset as i32).collect();
-        let starts = Array::from_slice(&offsets, &[offsets.len() as i32])?;
+        let starts = on_device(Array::from_slice(&offsets, &[offsets.len() as i32])?)?;
         Ok(self.starts.get_or_init(|| starts))
     }
 
@@ -136,7 +136,7 @@ impl Batch {
             .iter()
             .flat_map(|&(first, n)| [first as i32, n as i32]);
         let numbers: Vec<i32> = numbers.collect();
-        let spans = Array::from_slice(&numbers, &[stretches.len() as i32, 2])?;
+        let spans = on_device(Array::from_slice(&numbers, &[stretches.len() as i32, 2])?)?;
         known.push((stretches.to_vec(), spans.clone()));
         Ok(spans)
     }
@@ -149,6 +149,14 @@ impl Batch {
         let mask = make()?;
         self.masks.borrow_mut().push((key, mask.clone()));
         Ok(mask)
+    }
+}
+
+/// A copy in the device's memory where that is not the host's: each layer reads it.
+fn on_device(array: Array) -> Result<Array> {
+    match on_cuda() {
+        true => array.copied(),
+        false => Ok(array),
     }
 }
 
@@ -373,6 +381,14 @@ impl LayerCache {
         match self {
             LayerCache::Recurrent(cache) => Ok(cache),
             _ => Err(Error::new("cache update", &[], "it holds no state")),
+        }
+    }
+
+    /// Says at which positions within the next pass a recurrent layer's state is to be kept too, in
+    /// ascending order, and forgets what was kept of the last pass. For other layers it means nothing.
+    pub fn mark(&mut self, positions: &[usize]) {
+        if let LayerCache::Recurrent(cache) = self {
+            cache.mark(positions);
         }
     }
 

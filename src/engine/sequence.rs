@@ -163,11 +163,17 @@ impl Sequence {
             .is_some_and(|host| !host.is_ready(patience))
     }
 
-    /// Computes up to `tokens` more of the prompt; at its end starts drawing the first token.
+    /// Computes up to `tokens` more of the prompt, and marks the caches at positions `marks` within
+    /// them; at its end starts drawing the first token.
     ///
     /// # Errors
     /// If MLX fails; the sequence's caches are then undefined and it must be dropped.
-    pub fn prefill(&mut self, model: &dyn Model, tokens: usize) -> Result<Progress> {
+    pub fn prefill(
+        &mut self,
+        model: &dyn Model,
+        tokens: usize,
+        marks: &[usize],
+    ) -> Result<Progress> {
         if !std::mem::replace(&mut self.announced, true) {
             self.report(Event::Started(self.stats.clone()));
         }
@@ -175,6 +181,7 @@ impl Sequence {
         let end = (self.prefilled + tokens.max(1)).min(prompt.len());
         let last = end == prompt.len();
         let batch = Batch::single(&prompt[self.prefilled..end], self.prefilled)?;
+        self.caches.iter_mut().for_each(|cache| cache.mark(marks));
         let hidden = model.forward(&batch, &mut self.caches)?;
         if self.request.prompt_logprobs {
             self.score_prompt(model, &hidden, self.prefilled)?;

@@ -11,15 +11,15 @@
 
 use std::ffi::CStr;
 
-use super::kernel::{Constant, CudaKernel, Launch, on_cuda};
+use super::kernel::{Constant, CudaKernel, Launch, Views, on_cuda};
 use super::{Array, Dtype, Error, Result, async_eval};
 
 /// Threads of a block.
-const THREADS: i32 = 128;
+const THREADS: i32 = 256;
 /// Blocks that keep a large GPU busy; fewer are split along the entries.
 const BUSY: usize = 528;
 /// Entries that are worth a block of their own.
-const PART: usize = 128;
+const PART: usize = 256;
 
 /// A kernel's source, which C wants with a NUL behind it.
 macro_rules! source {
@@ -48,6 +48,7 @@ thread_local! {
             &[c"new_keys", c"new_values", c"keys", c"values", c"span"],
             &[c"done"],
             WRITE,
+            Views::Copied,
         ),
         attention: CudaKernel::new(
             (c"pensieve_ragged_attention", "ragged_attention"),
@@ -56,12 +57,14 @@ thread_local! {
             ],
             &[c"attended", c"stats"],
             ATTENTION,
+            Views::AsTheyAre,
         ),
         merge: CudaKernel::new(
             (c"pensieve_ragged_merge", "ragged_merge"),
-            &[c"parts", c"stats", c"sinks", c"count"],
+            &[c"parts", c"stats", c"sinks"],
             &[c"attended"],
             MERGE,
+            Views::Copied,
         ),
     };
 }
@@ -320,10 +323,11 @@ impl Ragged {
             return Err(Error::new("ragged_attention", &[queries], message));
         }
         let queries = queries.astype(dtype)?;
-        let unused = Array::from_slice(&[0.0f32], &[1])?;
+        // Without sinks anything may stand in their place; an array from the host would be read from
+        // there by each launch.
         let weights = match sinks {
             Some(sinks) => sinks.astype(Dtype::Float32)?,
-            None => unused,
+            None => self.spans.clone(),
         };
         let heads = self.heads_of_a_block(grouped);
         let blocks = b as usize * (n_heads / heads) as usize;
@@ -368,7 +372,6 @@ impl Ragged {
         if !split {
             return Ok(attended.clone());
         }
-        let count = Array::from_slice(&[splits], &[1])?;
         let launch = Launch {
             outputs: &[(&[b, n_heads, 1, value], out)],
             blocks: [b * n_heads, 1, 1],
@@ -381,7 +384,7 @@ impl Ragged {
                 (c"SINKS", Constant::Bool(sinks.is_some())),
             ],
         };
-        let inputs = [attended, stats, &weights, &count];
+        let inputs = [attended, stats, &weights];
         let merged = KERNELS.with(|kernels| kernels.merge.call(&inputs, &launch))?;
         let merged = merged.into_iter().next();
         merged.ok_or_else(|| {

@@ -107,9 +107,9 @@ impl Mamba2 {
             c: c.unflatten(-1, &groups)?,             // [B, L, G, N]
             dt,
         };
-        let mut state = cache.state().cloned();
-        let y = self.ssm.forward(&tokens, &mut state)?;
-        cache.advance(state, batch)?;
+        let y = cache.scan(batch, |part, state| {
+            self.ssm.forward(&tokens.part(part)?, state)
+        })?;
         let y = y.flatten(2, 3)?; // [B, L, H * P]
         self.out_proj.forward(&self.norm.forward(&y, &gate)?)
     }
@@ -156,6 +156,19 @@ struct Tokens {
     c: Array,
     /// Time steps before bias and softplus, `[B, L, H]`.
     dt: Array,
+}
+
+impl Tokens {
+    /// Those of a range.
+    fn part(&self, range: std::ops::Range<i32>) -> Result<Self> {
+        let part = |array: &Array| array.slice_axis(1, range.start, range.end);
+        Ok(Self {
+            x: part(&self.x)?,
+            b: part(&self.b)?,
+            c: part(&self.c)?,
+            dt: part(&self.dt)?,
+        })
+    }
 }
 
 impl Ssm {

@@ -7,7 +7,8 @@
 //
 // Inputs
 //   queries   T [B, N_HEADS, 1, DK]
-//   new_keys  T [B, N_KV, 1, DK],  new_values T [B, N_KV, 1, DV]
+//   new_keys  T [B, N_KV, 1, DK],  new_values T [B, N_KV, 1, DV]; these three may be views with any
+//             strides
 //   keys      T [places, N_KV, DK], values T [places, N_KV, DV]; with WITHIN values are the first DV
 //             features of keys
 //   spans     int32 [B, 2]: place of the first entry that the query sees, and how many there are, the
@@ -37,6 +38,19 @@ struct alignas(16) Pack {
   T v[VEC];
 };
 
+// Features of a view, VEC of them from `c * VEC` on.
+auto take = [](const T* from, long step, int c) {
+  Pack pack;
+  if (step == 1 && reinterpret_cast<size_t>(from) % sizeof(Pack) == 0) {
+    return reinterpret_cast<const Pack*>(from)[c];
+  }
+#pragma unroll
+  for (int i = 0; i < VEC; i++) {
+    pack.v[i] = from[(c * VEC + i) * step];
+  }
+  return pack;
+};
+
 const int split = blockIdx.x;
 const int splits = gridDim.x;
 const int kv = blockIdx.y / PARTS;
@@ -51,8 +65,8 @@ const int share = (count + splits - 1) / splits;
 const int begin = min(count, split * share);
 const int end = min(count, begin + share);
 
-const Pack* new_key = reinterpret_cast<const Pack*>(new_keys + (long(row) * N_KV + kv) * DK);
-const Pack* new_value = reinterpret_cast<const Pack*>(new_values + (long(row) * N_KV + kv) * DV);
+const T* new_key = new_keys + row * new_keys_strides[0] + kv * new_keys_strides[1];
+const T* new_value = new_values + row * new_values_strides[0] + kv * new_values_strides[1];
 
 float q[HEADS][EK][VEC];
 float acc[HEADS][EV][VEC];
@@ -62,14 +76,13 @@ float total[HEADS];
 for (int h = 0; h < HEADS; h++) {
   best[h] = nothing;
   total[h] = 0.0f;
-  const Pack* query =
-      reinterpret_cast<const Pack*>(queries + (long(row) * N_HEADS + head + h) * DK);
+  const T* query = queries + row * queries_strides[0] + (head + h) * queries_strides[1];
 #pragma unroll
   for (int e = 0; e < EK; e++) {
     const int c = lane + e * LANES;
     Pack pack = {};
     if (c < KEY_PACKS) {
-      pack = query[c];
+      pack = take(query, queries_strides[3], c);
     }
 #pragma unroll
     for (int i = 0; i < VEC; i++) {
@@ -99,7 +112,8 @@ for (int base = begin; base < end; base += GROUPS * AHEAD) {
       const int c = lane + e * LANES;
       key[a][e] = {};
       if (s < end && c < KEY_PACKS) {
-        key[a][e] = newest ? new_key[c] : reinterpret_cast<const Pack*>(keys + place * DK)[c];
+        key[a][e] = newest ? take(new_key, new_keys_strides[3], c)
+                           : reinterpret_cast<const Pack*>(keys + place * DK)[c];
       }
     }
 #pragma unroll
@@ -109,7 +123,8 @@ for (int base = begin; base < end; base += GROUPS * AHEAD) {
       if (WITHIN) {
         value[a][e] = key[a][e];
       } else if (s < end && c < VALUE_PACKS) {
-        value[a][e] = newest ? new_value[c] : reinterpret_cast<const Pack*>(values + place * DV)[c];
+        value[a][e] = newest ? take(new_value, new_values_strides[3], c)
+                             : reinterpret_cast<const Pack*>(values + place * DV)[c];
       }
     }
     // Blocks that share this key store the same bytes.
