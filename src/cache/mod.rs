@@ -48,6 +48,8 @@ pub struct Batch {
     masks: RefCell<Vec<(MaskKey, Array)>>,
     /// Where rows stand in stores, as layers of this pass share it.
     spans: RefCell<Vec<(Stretches, Array)>>,
+    /// What [`Batch::triangles`] gave, by the number of tokens.
+    triangles: RefCell<Vec<(i32, [Array; 2])>>,
 }
 
 impl Batch {
@@ -69,6 +71,7 @@ impl Batch {
             starts: OnceCell::new(),
             masks: RefCell::default(),
             spans: RefCell::default(),
+            triangles: RefCell::default(),
         };
         if b as usize != batch.offsets.len() || (l > 1 && batch.offset().is_none()) {
             let positions = &batch.offsets;
@@ -119,6 +122,20 @@ impl Batch {
     pub fn positions(&self) -> Result<Array> {
         let steps = Array::arange(0, self.len()? as i32, Dtype::Int32)?;
         self.starts()?.expand_dims(-1)?.add(&steps)
+    }
+
+    /// Which of `l` tokens stand before which, ones and zeros in float32 `[l, l]`: 1 at `[i, j]` where j
+    /// comes before i, and the same with i itself. Layers of this pass share them.
+    pub fn triangles(&self, l: i32) -> Result<[Array; 2]> {
+        let mut known = self.triangles.borrow_mut();
+        if let Some((_, triangles)) = known.iter().find(|(of, _)| *of == l) {
+            return Ok(triangles.clone());
+        }
+        let zeros = Array::zeros(&[l, l], Dtype::Float32)?;
+        let ones = zeros.add(&zeros.scalar_like(1.0)?)?;
+        let triangles = [ones.tril(-1)?, ones.tril(0)?];
+        known.push((l, triangles.clone()));
+        Ok(triangles)
     }
 
     /// Whether there are no tokens.

@@ -108,7 +108,8 @@ impl Prefixes {
         }
     }
 
-    /// Gets a prompt on by at most `tokens` computed tokens, and stores what it comes to.
+    /// Gets a prompt on by at most `tokens` computed tokens, and stores what it comes to. The first token
+    /// of one that is `alone` is reported before that.
     ///
     /// # Errors
     /// If MLX fails; the sequence must then be dropped.
@@ -117,6 +118,7 @@ impl Prefixes {
         model: &dyn Model,
         sequence: &mut Sequence,
         tokens: usize,
+        alone: bool,
     ) -> Result<Progress> {
         self.resume(sequence);
         let from = sequence.prefilled();
@@ -124,7 +126,10 @@ impl Prefixes {
         let to = to.min(sequence.request.prompt.len());
         let stops = sequence.reuse.stops.iter().copied();
         let marks: Vec<usize> = stops.filter(|stop| (from + 1..to).contains(stop)).collect();
-        let progress = sequence.prefill(model, to - from, &marks)?;
+        let mut progress = sequence.prefill(model, to - from, &marks)?;
+        if progress == Progress::Going && alone {
+            progress = sequence.tell_first()?;
+        }
         for &mark in &marks {
             self.store_prompt(sequence, mark)?;
         }

@@ -90,11 +90,11 @@ pub fn default_max_running(device: Device) -> usize {
 }
 
 /// Tokens that one round computes at most: as many as keep a large GPU's matrix units busy, and elsewhere
-/// as many as take little memory beside the model. What recurrent layers remember is kept at the ends of
-/// chunks only, so theirs are short everywhere.
+/// as many as take little memory beside the model. What windows and recurrent layers remember is kept at the
+/// ends of chunks only, so theirs are short everywhere.
 pub(super) fn chunk_for(model: &dyn Model, options: &Options) -> usize {
-    let recurrent = |cache: &LayerCache| matches!(cache, LayerCache::Recurrent(_));
-    let default = match on_cuda() && !model.caches().iter().any(recurrent) {
+    let whole = |cache: &LayerCache| matches!(cache, LayerCache::Full(_) | LayerCache::Latent(_));
+    let default = match on_cuda() && model.caches().iter().all(whole) {
         true => 2048,
         false => 512,
     };
@@ -572,7 +572,8 @@ impl EngineThread {
         let offset = sequence.held();
         let _working = self.inbox.watch.begin(Work::Prefill { tokens, offset });
         let model = self.model.as_ref();
-        self.prefixes.prefill(model, sequence, tokens)
+        let alone = self.decoding.len() == 0;
+        self.prefixes.prefill(model, sequence, tokens, alone)
     }
 
     /// Takes leave of sequences: those that failed are told, what the others computed is kept for

@@ -156,17 +156,14 @@ impl Attention {
             let view = cache.update(&keys, &values, batch)?;
             return self.output(&self.attend(&queries, &view)?);
         }
-        let joined = self.qkv.as_ref().map(|all| all.forward(x));
-        let [queries, keys, values] = match joined.transpose()?.flatten() {
-            Some(all) => all,
-            None => [
-                self.q_proj.forward(x)?,
-                self.k_proj.forward(x)?,
-                self.v_proj.forward(x)?,
-            ],
+        let joined = self.qkv.as_ref().map(|all| all.side_by_side(x));
+        let (queries, view) = match joined.transpose()?.flatten() {
+            Some(all) => {
+                let [queries, keys, values] = self.part(&all, batch)?;
+                (queries, cache.update(&keys, &values, batch)?)
+            }
+            None => (self.queries(x, batch)?, self.remember(x, batch, cache)?),
         };
-        let queries = self.split_queries(queries, batch)?;
-        let view = self.remember_projected(keys, values, batch, cache)?;
         self.output(&self.attend(&queries, &view)?)
     }
 
@@ -214,26 +211,37 @@ impl Attention {
 
     /// Adds the keys and values of `x [B, L, d_model]` to `cache` and shows what queries may see.
     pub fn remember(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<KvView> {
-        let (keys, values) = (self.k_proj.forward(x)?, self.v_proj.forward(x)?);
-        self.remember_projected(keys, values, batch, cache)
+        let keys = self.split_keys(self.k_proj.forward(x)?, batch)?;
+        let values = self.v_proj.forward(x)?;
+        let values = self.split(values, self.n_kv_heads, None, None, batch)?;
+        cache.update(&keys, &values, batch)
     }
 
-    /// The same of projected ones `[B, L, K * D]`.
-    fn remember_projected(
-        &self,
-        keys: Array,
-        values: Array,
-        batch: &Batch,
-        cache: &mut LayerCache,
-    ) -> Result<KvView> {
+    /// The turned queries `[B, H, L, D]`, the turned keys and the values `[B, K, L, D]` of all three side
+    /// by side, `[B, L, (H + 2K) * D]`.
+    fn part(&self, all: &Array, batch: &Batch) -> Result<[Array; 3]> {
+        let (h, k, d) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let [turning, values] = all.split([(h + k) * d, k * d], -1)?;
+        let values = self.split(values, k, None, None, batch)?;
+        if self.qk_norm.is_some() || self.position_scale.is_some() {
+            let [queries, keys] = turning.split([h * d, k * d], -1)?;
+            let queries = self.split_queries(queries, batch)?;
+            return Ok([queries, self.split_keys(keys, batch)?, values]);
+        }
+        let turned = self.split(turning, h + k, None, self.rope.as_ref(), batch)?;
+        let [queries, keys] = turned.split([h, k], 1)?;
+        Ok([queries, keys, values])
+    }
+
+    /// The turned keys `[B, K, L, D]` of projected ones `[B, L, K * D]`.
+    fn split_keys(&self, projected: Array, batch: &Batch) -> Result<Array> {
         let norm = self.qk_norm.as_ref().map(|norm| match norm {
             QkNorm::Whole(_, k) => (Stage::Joined, k),
             QkNorm::Heads(_, k) => (Stage::Split, k),
             QkNorm::TurnedHeads(_, k) => (Stage::Turned, k),
         });
-        let keys = self.split(keys, self.n_kv_heads, norm, self.rope.as_ref(), batch)?;
-        let values = self.split(values, self.n_kv_heads, None, None, batch)?;
-        cache.update(&keys, &values, batch)
+        let rope = self.rope.as_ref();
+        self.split(projected, self.n_kv_heads, norm, rope, batch)
     }
 
     /// Attention of the queries to what `view` shows, the heads joined: `[B, L, H * D]`.

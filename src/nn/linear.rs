@@ -213,13 +213,19 @@ impl<const N: usize> Joined<N> {
         Ok(Some(Self { all, widths }))
     }
 
-    /// What each layer makes of `x [.., in]`, views of one array; none for many rows, where products are
-    /// as fast by themselves, and what follows reads whole rows faster.
-    pub fn forward(&self, x: &Array) -> Result<Option<[Array; N]>> {
-        if x.size() > FEW * x.dim(-1)? as usize {
-            return Ok(None);
+    /// What the layers make of `x [.., in]`, side by side; none for many rows, where products are as fast
+    /// by themselves, and what follows reads whole rows faster.
+    pub fn side_by_side(&self, x: &Array) -> Result<Option<Array>> {
+        match x.size() > FEW * x.dim(-1)? as usize {
+            true => Ok(None),
+            false => self.all.forward(x).map(Some),
         }
-        self.all.forward(x)?.split(self.widths, -1).map(Some)
+    }
+
+    /// The same one by one, views.
+    pub fn forward(&self, x: &Array) -> Result<Option<[Array; N]>> {
+        let all = self.side_by_side(x)?;
+        all.map(|all| all.split(self.widths, -1)).transpose()
     }
 }
 
