@@ -172,7 +172,7 @@ const FEW: usize = 64;
 /// products leave the device idle.
 #[derive(Clone, Debug)]
 pub struct Joined<const N: usize> {
-    all: Linear,
+    all: Box<Linear>,
     widths: [i32; N],
 }
 
@@ -205,11 +205,11 @@ impl<const N: usize> Joined<N> {
             view.eval()?;
             layer.weight = view;
         }
-        let all = Linear {
+        let all = Box::new(Linear {
             weight: all,
             bias: None,
             adapter: None,
-        };
+        });
         Ok(Some(Self { all, widths }))
     }
 
