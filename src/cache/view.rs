@@ -130,7 +130,7 @@ pub struct RowView {
 impl RowView {
     fn attend(&self, queries: &Array, how: Attend) -> Result<Array> {
         if let Some(cap) = how.softcap {
-            return self.attend_capped(queries, how.scale, cap);
+            return self.attend_capped(queries, how.scale, cap, how.sinks);
         }
         let mask = match &self.mask {
             KvMask::None => Mask::None,
@@ -141,7 +141,13 @@ impl RowView {
     }
 
     /// The same with capped scores, which no fused kernel does.
-    fn attend_capped(&self, queries: &Array, scale: f32, cap: f32) -> Result<Array> {
+    fn attend_capped(
+        &self,
+        queries: &Array,
+        scale: f32,
+        cap: f32,
+        sinks: Option<&Array>,
+    ) -> Result<Array> {
         let (n_heads, l) = (queries.dim(1)?, queries.dim(2)?);
         let (n_kv_heads, s) = (self.k.dim(1)?, self.k.dim(2)?);
         let queries = queries
@@ -159,7 +165,18 @@ impl RowView {
             None => scores,
             Some(seen) => seen.select(&scores, &scores.scalar_like(f32::NEG_INFINITY)?)?,
         };
+        let weights = match sinks {
+            None => scores.softmax()?,
+            Some(sinks) => {
+                let mut column = scores.shape();
+                column[4] = 1;
+                let sinks = sinks.astype(scores.dtype())?;
+                let sinks = sinks.reshape(&[1, n_kv_heads, n_heads / n_kv_heads, 1, 1])?;
+                let scores = Array::concatenate(&[&scores, &sinks.broadcast_to(&column)?], -1)?;
+                scores.softmax()?.slice_axis(-1, 0, s)?
+            }
+        };
         let values = self.v.expand_dims(2)?; // [B, K, 1, S, V]
-        scores.softmax()?.matmul(&values)?.flatten(1, 2) // [B, H, L, V]
+        weights.matmul(&values)?.flatten(1, 2) // [B, H, L, V]
     }
 }

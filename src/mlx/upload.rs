@@ -199,8 +199,7 @@ fn load(op: &'static str, source: Arc<Source>) -> Result<Array> {
         let reader = mlx_sys::mlx_io_reader_new(source.cast(), vtable);
         let mut arrays = mlx_sys::mlx_map_string_to_array_new();
         let mut about = mlx_sys::mlx_map_string_to_string_new();
-        let loaded =
-            mlx_sys::mlx_load_safetensors_reader(&mut arrays, &mut about, reader, stream);
+        let loaded = mlx_sys::mlx_load_safetensors_reader(&mut arrays, &mut about, reader, stream);
         let found = match loaded {
             0 => mlx_sys::mlx_map_string_to_array_get(out, arrays, NAME.as_ptr()),
             code => code,
@@ -210,7 +209,9 @@ fn load(op: &'static str, source: Arc<Source>) -> Result<Array> {
             mlx_sys::mlx_map_string_to_string_free(about),
             mlx_sys::mlx_io_reader_free(reader),
         ];
-        freed.into_iter().fold(found, |a, b| if a == 0 { b } else { a })
+        freed
+            .into_iter()
+            .fold(found, |a, b| if a == 0 { b } else { a })
     })
 }
 
