@@ -66,7 +66,10 @@ impl ArenaCache {
             return Ok(None);
         }
         let within = matches!(caches.first(), Some(LayerCache::Latent(_)));
-        let room = caches.iter().map(|cache| room(cache.len())).sum();
+        let room = caches
+            .iter()
+            .map(|cache| Buffer::room(cache.len(), 0))
+            .sum();
         let mut arena = Self {
             store: KvStore::like(&k, &v, within, room)?,
             extents: Extents::default(),
@@ -92,7 +95,7 @@ impl ArenaCache {
 
     /// Finds a place for a row's entries, and writes them there.
     fn place(&mut self, row: Row, k: &Array, v: &Array) -> Result<Row> {
-        let room = room(row.len - row.start);
+        let room = Buffer::room(row.len - row.start, 0);
         let at = match self.extents.take(room) {
             Some(at) => at,
             None => {
@@ -225,11 +228,6 @@ impl ArenaCache {
     pub(super) fn nbytes(&self) -> usize {
         self.store.nbytes()
     }
-}
-
-/// Places that a row of `n` entries gets.
-fn room(n: usize) -> usize {
-    (n + 1).next_multiple_of(STEP)
 }
 
 /// A single sequence's entries, `[1, K, L, D]` and `[1, K, L, V]`, and where they stand; nothing for

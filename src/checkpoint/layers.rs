@@ -180,26 +180,20 @@ impl Cursor<'_> {
             }))
         });
         let (gate_up, down) = (gate_up?, down?);
-        let mut parts = [
-            gate_up.rows(0, d_ff)?,
-            gate_up.rows(d_ff, both)?,
-            down.rows(0, d_model)?,
-        ]
-        .map(SwitchLinear::plain);
-        let names = ["gate_proj", "up_proj", "down_proj"];
-        let shapes = [[d_ff, d_model], [d_ff, d_model], [d_model, d_ff]];
-        for ((part, name), [out, inner]) in parts.iter_mut().zip(names).zip(shapes) {
-            let place = self.at("switch_mlp").at(name);
-            part.adapter = place.stack_adapter([n_experts, out, inner])?;
-        }
         let into = self.at("switch_mlp");
-        let mut told = names.into_iter().zip(parts);
-        let mut next = || {
-            let told = told.next().map(|(name, part)| into.told_stack(name, part));
-            // As many parts as names.
-            told.unwrap_or_else(|| unreachable!())
+        let part = |name: &str, weight: Matrix, [out, inner]: [usize; 2]| {
+            let adapter = into.at(name).stack_adapter([n_experts, out, inner])?;
+            let part = SwitchLinear {
+                adapter,
+                ..SwitchLinear::plain(weight)
+            };
+            into.told_stack(name, part)
         };
-        Ok([next()?, next()?, next()?])
+        Ok([
+            part("gate_proj", gate_up.rows(0, d_ff)?, [d_ff, d_model])?,
+            part("up_proj", gate_up.rows(d_ff, both)?, [d_ff, d_model])?,
+            part("down_proj", down.rows(0, d_model)?, [d_model, d_ff])?,
+        ])
     }
 
     /// Tells of the experts that `one` reads, one by one, as of the stack here.

@@ -176,28 +176,32 @@ impl Cursor<'_> {
 
     /// The same of a layer `name`, its matrix and its bias.
     pub fn told_linear(&self, name: &str, layer: Linear) -> LoadResult<Linear> {
-        let here = self.at(name);
+        let (weight, bias) = self.at(name).told_both(layer.weight, layer.bias)?;
         Ok(Linear {
-            weight: here.told_matrix(layer.weight)?,
-            bias: match layer.bias {
-                Some(bias) => Some(here.told("bias", bias)?),
-                None => None,
-            },
-            adapter: layer.adapter,
+            weight,
+            bias,
+            ..layer
         })
     }
 
     /// The same of a stack of layers `name`, its matrix and its bias.
     pub fn told_stack(&self, name: &str, layer: SwitchLinear) -> LoadResult<SwitchLinear> {
-        let here = self.at(name);
+        let (weight, bias) = self.at(name).told_both(layer.weight, layer.bias)?;
         Ok(SwitchLinear {
-            weight: here.told_matrix(layer.weight)?,
-            bias: match layer.bias {
-                Some(bias) => Some(here.told("bias", bias)?),
-                None => None,
-            },
-            adapter: layer.adapter,
+            weight,
+            bias,
+            ..layer
         })
+    }
+
+    fn told_both(
+        &self,
+        weight: Matrix,
+        bias: Option<Array>,
+    ) -> LoadResult<(Matrix, Option<Array>)> {
+        let weight = self.told_matrix(weight)?;
+        let bias = bias.map(|bias| self.told("bias", bias)).transpose()?;
+        Ok((weight, bias))
     }
 }
 

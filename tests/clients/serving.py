@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import threading
+import unittest
 import urllib.error
 import urllib.request
 
@@ -62,3 +63,14 @@ class Server:
         code = self.process.wait(60)
         if code != 0:
             raise RuntimeError(f"the server ended with code {code}")
+
+
+def with_anthropic():
+    """A server and Anthropic's client of it; both end with the test module that calls this in its setUpModule."""
+    import anthropic
+
+    server = Server()
+    unittest.addModuleCleanup(server.stop)
+    client = anthropic.Anthropic(base_url=server.url, api_key=KEY, max_retries=0)
+    unittest.addModuleCleanup(client.close)
+    return server, client

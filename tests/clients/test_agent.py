@@ -3,8 +3,6 @@
 import json
 import unittest
 
-import anthropic
-
 import serving
 
 TURNS = 12
@@ -22,13 +20,7 @@ SYSTEM = [
 
 def setUpModule():
     global server, client
-    server = serving.Server()
-    client = anthropic.Anthropic(base_url=server.url, api_key=serving.KEY, max_retries=0)
-
-
-def tearDownModule():
-    client.close()
-    server.stop()
+    server, client = serving.with_anthropic()
 
 
 class Agent(unittest.TestCase):

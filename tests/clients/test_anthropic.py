@@ -22,13 +22,7 @@ TOOLS = [
 
 def setUpModule():
     global server, client
-    server = serving.Server()
-    client = anthropic.Anthropic(base_url=server.url, api_key=serving.KEY, max_retries=0)
-
-
-def tearDownModule():
-    client.close()
-    server.stop()
+    server, client = serving.with_anthropic()
 
 
 class Messages(unittest.TestCase):

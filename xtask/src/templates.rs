@@ -7,8 +7,8 @@ use crate::macos::target_dir;
 use crate::sh::{Result, cargo, root, run};
 use crate::vendor::vendor;
 
-/// `--dir FOLDER` compares each `*.jinja` in it, and reads back the calls that they write; without, the golden file of our own templates is written anew and
-/// compared. `PENSIEVE_PYTHON` is a Python that has transformers, `python3` otherwise.
+/// `--dir FOLDER` compares each `*.jinja` in it, and reads back the calls that they write; without, the
+/// golden file of our own templates is written anew and compared. `PENSIEVE_PYTHON` is a Python that has transformers, `python3` otherwise.
 ///
 /// # Errors
 /// If a command failed, or renderings differ.
@@ -37,6 +37,7 @@ pub fn templates(arguments: &[String]) -> Result {
                 "--",
                 "dialogues_come_out",
                 "text::tests::calls",
+                "--include-ignored",
                 "--nocapture",
             ]);
             test.env("PENSIEVE_TEMPLATES", out);

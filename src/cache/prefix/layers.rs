@@ -4,6 +4,7 @@
 //! Those of one shape stand in one array, a row each, because a GPU bounds how many arrays there can
 //! be.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::tree::Part;
@@ -81,31 +82,21 @@ impl Layers {
             let message = "layers stand in another order in one node than in the next";
             return Err(Error::new("prefix", &[], message));
         }
-        let rest = room.saturating_sub(end - start) as i32;
         let mut joined: Vec<Vec<Array>> = Vec::with_capacity(first.groups.len());
         for (number, like) in first.groups.iter().enumerate() {
-            let (shape, mut rows) = (like.shape(), Vec::new());
+            let n_rows = like.dim(0)?;
             let positions = like.dim(2)?.max(1) as usize;
-            let row_bytes = like.nbytes() / shape[0].max(1) as usize / positions * room;
-            let slab = (SLAB / row_bytes.max(1)).clamp(1, shape[0].max(1) as usize) as i32;
-            for row in (0..shape[0]).step_by(slab as usize) {
-                let end_row = shape[0].min(row + slab);
-                let mut pieces = Vec::with_capacity(nodes.len() + 1);
-                for (at, node) in nodes {
-                    let group = node.groups.get(number).ok_or_else(|| no_group(number))?;
-                    let len = group.dim(2)? as usize;
-                    let (from, to) = (start.saturating_sub(*at), len.min(end.saturating_sub(*at)));
-                    let rows = group.slice_axis(0, row, end_row)?;
-                    pieces.push(rows.slice_axis(2, from as i32, to as i32)?);
-                }
-                let shape = [end_row - row, shape[1], rest, shape[3]];
-                pieces.push(Array::zeros(&shape, like.dtype())?);
-                let slab = Array::concatenate(&pieces.iter().collect::<Vec<_>>(), 2)?;
+            let row_bytes = like.nbytes() / n_rows.max(1) as usize / positions * room;
+            let at_once = (SLAB / row_bytes.max(1)).clamp(1, n_rows.max(1) as usize);
+            let mut rows = Vec::with_capacity(n_rows as usize);
+            for row in (0..n_rows).step_by(at_once) {
+                let some = row..n_rows.min(row.saturating_add(at_once as i32));
+                let slab = slab(nodes, number, some.clone(), start..end, room)?;
                 let from = rows.len();
-                match end_row - row {
+                match some.len() {
                     1 => rows.push(slab),
                     n => {
-                        for i in 0..n {
+                        for i in 0..n as i32 {
                             rows.push(slab.slice_axis(0, i, i + 1)?.copied()?);
                         }
                     }
@@ -127,6 +118,31 @@ impl Layers {
         let group = self.groups.get(group).ok_or_else(|| no_group(group))?;
         group.slice_axis(0, row, row + 1).map(Some)
     }
+}
+
+/// Some rows of a group, `[R, K, room, D]`: those of all nodes joined, as [`Layers::join`] has it.
+fn slab(
+    nodes: &[(usize, &Layers)],
+    number: usize,
+    rows: Range<i32>,
+    positions: Range<usize>,
+    room: usize,
+) -> Result<Array> {
+    let mut pieces = Vec::with_capacity(nodes.len() + 1);
+    for (at, node) in nodes {
+        let group = node.groups.get(number).ok_or_else(|| no_group(number))?;
+        let len = group.dim(2)? as usize;
+        let from = positions.start.saturating_sub(*at);
+        let to = len.min(positions.end.saturating_sub(*at));
+        let rows = group.slice_axis(0, rows.start, rows.end)?;
+        pieces.push(rows.slice_axis(2, from as i32, to as i32)?);
+    }
+    if let Some(like) = pieces.first() {
+        let rest = room.saturating_sub(positions.len()) as i32;
+        let shape = [like.dim(0)?, like.dim(1)?, rest, like.dim(3)?];
+        pieces.push(Array::zeros(&shape, like.dtype())?);
+    }
+    Array::concatenate(&pieces.iter().collect::<Vec<_>>(), 2)
 }
 
 fn no_group(number: usize) -> Error {

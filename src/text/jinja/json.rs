@@ -144,34 +144,23 @@ fn dump(value: &Value, style: &Style, depth: usize, out: &mut Builder) -> Result
 
 fn quote(text: &Str, ascii: bool, out: &mut Builder) -> Result<()> {
     out.push_str("\"")?;
-    for (at, stretch) in text.stretches().enumerate() {
-        if at > 0 {
-            out.mark();
-        }
-        let mut done = 0;
-        for (at, c) in stretch.char_indices() {
-            let escaped = match c {
-                '"' => "\\\"".to_owned(),
-                '\\' => "\\\\".to_owned(),
-                '\n' => "\\n".to_owned(),
-                '\r' => "\\r".to_owned(),
-                '\t' => "\\t".to_owned(),
-                '\u{8}' => "\\b".to_owned(),
-                '\u{c}' => "\\f".to_owned(),
-                c if c < ' ' => format!("\\u{:04x}", u32::from(c)),
-                '\u{7f}' if ascii => "\u{7f}".to_owned(),
-                c if ascii && !c.is_ascii() => {
-                    let units = c.encode_utf16(&mut [0; 2]).to_vec();
-                    units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
-                }
-                _ => continue,
-            };
-            out.push_str(stretch.get(done..at).unwrap_or_default())?;
-            out.push_str(&escaped)?;
-            done = at + c.len_utf8();
-        }
-        out.push_str(stretch.get(done..).unwrap_or_default())?;
-    }
+    out.push_escaped(text, |c| {
+        Some(match c {
+            '"' => "\\\"".to_owned(),
+            '\\' => "\\\\".to_owned(),
+            '\n' => "\\n".to_owned(),
+            '\r' => "\\r".to_owned(),
+            '\t' => "\\t".to_owned(),
+            '\u{8}' => "\\b".to_owned(),
+            '\u{c}' => "\\f".to_owned(),
+            c if c < ' ' => format!("\\u{:04x}", u32::from(c)),
+            c if ascii && !c.is_ascii() => {
+                let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            }
+            _ => return None,
+        })
+    })?;
     out.push_str("\"")
 }
 

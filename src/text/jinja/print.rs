@@ -155,31 +155,21 @@ fn quote(text: &Str, out: &mut Builder) -> Result<()> {
         '\''
     };
     out.push_str(quote.encode_utf8(&mut [0; 4]))?;
-    for (at, stretch) in text.stretches().enumerate() {
-        if at > 0 {
-            out.mark();
-        }
-        let mut done = 0;
-        for (at, c) in stretch.char_indices() {
-            let escaped = match c {
-                '\\' => "\\\\".to_owned(),
-                '\n' => "\\n".to_owned(),
-                '\r' => "\\r".to_owned(),
-                '\t' => "\\t".to_owned(),
-                c if c == quote => format!("\\{c}"),
-                c if printable(c) => continue,
-                c => match u32::from(c) {
-                    code @ 0..0x100 => format!("\\x{code:02x}"),
-                    code @ 0x100..0x10000 => format!("\\u{code:04x}"),
-                    code => format!("\\U{code:08x}"),
-                },
-            };
-            out.push_str(stretch.get(done..at).unwrap_or_default())?;
-            out.push_str(&escaped)?;
-            done = at + c.len_utf8();
-        }
-        out.push_str(stretch.get(done..).unwrap_or_default())?;
-    }
+    out.push_escaped(text, |c| {
+        Some(match c {
+            '\\' => "\\\\".to_owned(),
+            '\n' => "\\n".to_owned(),
+            '\r' => "\\r".to_owned(),
+            '\t' => "\\t".to_owned(),
+            c if c == quote => format!("\\{c}"),
+            c if printable(c) => return None,
+            c => match u32::from(c) {
+                code @ 0..0x100 => format!("\\x{code:02x}"),
+                code @ 0x100..0x10000 => format!("\\u{code:04x}"),
+                code => format!("\\U{code:08x}"),
+            },
+        })
+    })?;
     out.push_str(quote.encode_utf8(&mut [0; 4]))
 }
 

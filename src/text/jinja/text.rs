@@ -226,6 +226,32 @@ impl Builder {
         }
     }
 
+    /// Writes the text with its marks, and in the place of a character that `escape` has something for, that.
+    ///
+    /// # Errors
+    /// If it becomes too long.
+    pub fn push_escaped(
+        &mut self,
+        text: &Str,
+        escape: impl Fn(char) -> Option<String>,
+    ) -> Result<()> {
+        for (number, stretch) in text.stretches().enumerate() {
+            if number > 0 {
+                self.mark();
+            }
+            let mut done = 0;
+            for (at, c) in stretch.char_indices() {
+                if let Some(escaped) = escape(c) {
+                    self.push_str(stretch.get(done..at).unwrap_or_default())?;
+                    self.push_str(&escaped)?;
+                    done = at + c.len_utf8();
+                }
+            }
+            self.push_str(stretch.get(done..).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
     /// Writes `text` so many times.
     ///
     /// # Errors

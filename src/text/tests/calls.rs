@@ -9,13 +9,12 @@ use super::super::tools::{Output, Tools};
 use super::super::{Chat, Text, reasoning};
 use super::{byte_level, with_template};
 
-/// A folder of published templates, which are other people's: `cargo xtask templates --dir` names it.
-fn folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("PENSIEVE_TEMPLATE_DIR").map(PathBuf::from);
-    if folder.is_none() {
-        println!("skipped: PENSIEVE_TEMPLATE_DIR names no folder of templates");
-    }
+/// A folder of published templates, which are other people's.
+fn folder() -> PathBuf {
+    let folder = std::env::var_os("PENSIEVE_TEMPLATE_DIR");
     folder
+        .expect("PENSIEVE_TEMPLATE_DIR names no folder of templates; `cargo xtask templates --dir` sets it")
+        .into()
 }
 
 fn open(folder: &Path, name: &str) -> Text {
@@ -158,8 +157,9 @@ const PUBLISHED: &[(&str, &str, Option<&str>, usize)] = &[
 ];
 
 #[test]
+#[ignore = "needs published templates: cargo xtask templates --dir"]
 fn published_templates_show_their_notations() {
-    let Some(folder) = folder() else { return };
+    let folder = folder();
     for &(name, notation, marks, _) in PUBLISHED {
         let text = open(&folder, name);
         assert_eq!(text.notation().name, notation, "{name}");
@@ -182,8 +182,9 @@ fn published_templates_show_their_notations() {
 }
 
 #[test]
+#[ignore = "needs published templates: cargo xtask templates --dir"]
 fn calls_come_back_as_templates_write_them() {
-    let Some(folder) = folder() else { return };
+    let folder = folder();
     let mut failures = Vec::new();
     for &(name, _, _, n_calls) in PUBLISHED.iter().filter(|row| row.3 > 0) {
         let text = open(&folder, name);
@@ -212,8 +213,9 @@ fn hard_arguments() -> [Value; 4] {
 }
 
 #[test]
+#[ignore = "needs published templates: cargo xtask templates --dir"]
 fn hard_calls_come_back_however_they_are_cut() {
-    let Some(folder) = folder() else { return };
+    let folder = folder();
     let mut failures = Vec::new();
     for &(name, ..) in PUBLISHED.iter().filter(|row| row.3 > 0) {
         let text = open(&folder, name);
@@ -248,8 +250,9 @@ fn hard_calls_come_back_however_they_are_cut() {
 }
 
 #[test]
+#[ignore = "needs published templates: cargo xtask templates --dir"]
 fn templates_that_open_the_reasoning_are_noticed() {
-    let Some(folder) = folder() else { return };
+    let folder = folder();
     for (name, extra, place) in [
         ("Qwen3.5-4B", json!({}), reasoning::Place::Inside),
         (
