@@ -163,8 +163,13 @@ $archives" ;;
             fail "NVIDIA's libraries could not be installed; again with: install.sh --cuda --nvidia"
     fi
     if [ -n "$cuda" ] && ! "$prefix/bin/pensieve" --version >/dev/null 2>&1; then
-        echo "The program is installed, but does not start: it needs NVIDIA's driver (580 or later) and, from
-PyPI, its libraries; --nvidia fetches those."
+        # The loader names the first library that it lacks.
+        lacks=$("$prefix/bin/pensieve" --version 2>&1 | sed -n 's/.*libraries: \([^:]*\):.*/\1/p')
+        case "$lacks" in
+            libcuda.so*) advice="that is of NVIDIA's driver (580 or later)" ;;
+            *) advice="it needs NVIDIA's driver (580 or later) and, from PyPI, its libraries; --nvidia fetches those" ;;
+        esac
+        echo "The program is installed, but does not start${lacks:+ without $lacks}: $advice."
     fi
     echo "installed $archive in $prefix"
     case ":$PATH:" in

@@ -35,12 +35,14 @@ fn figures_are_mlx_lms() {
     let known = std::fs::read_to_string(golden("perplexity.json")).unwrap();
     let known: Value = serde_json::from_str(&known).unwrap();
     let runs = known["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 3);
+    assert_eq!(runs.len(), 5);
     for expected in runs {
         let number = |key: &str| expected[key].as_u64().map(|n| n.to_string());
-        let (length, batch) = (number("sequence_length"), number("batch_size"));
-        let mut options = vec!["--sequence-length".to_string(), length.unwrap()];
-        options.extend(["--batch-size".to_string(), batch.unwrap()]);
+        let mut options = vec!["--batch-size".to_string(), number("batch_size").unwrap()];
+        match number("sequence_length") {
+            Some(length) => options.extend(["--sequence-length".to_string(), length]),
+            None => options.push("--mask-prompt".to_string()),
+        }
         if let Some(n) = number("num_samples") {
             options.extend(["--num-samples".to_string(), n]);
         }
@@ -71,6 +73,11 @@ fn neither_chunks_nor_batches_make_a_difference() {
         let apart = apart(&cut, &whole, key);
         assert!(apart < 1e-5, "{key} is {apart:.1e} off");
     }
+    let answers =
+        |options: &[&str]| measure("answers.jsonl", &[&["--mask-prompt"], options].concat());
+    let cut = answers(&["--prefill-step-size", "7", "--batch-size", "3"]);
+    let apart_of_answers = apart(&cut, &answers(&["--batch-size", "1"]), "perplexity");
+    assert!(apart_of_answers < 1e-5, "{apart_of_answers:.1e} off");
     // Packed weights are another way to compute the same.
     let packed = with(&["--weights", "keep"]);
     assert!(apart(&packed, &whole, "perplexity") < TOLERANCE);
@@ -87,6 +94,10 @@ fn a_person_gets_one_line_of_figures() {
     );
     assert!(line.contains("511 tokens in 1 sequences of 512"), "{line}");
     assert!(rate.contains("tokens/s"), "{rate}");
+    let path = golden("answers.jsonl");
+    let output = run(&["perplexity", "--mask-prompt", "--file", &path]);
+    let line = stdout(&output);
+    assert!(line.contains("the answers of 8 dialogues"), "{line}");
 }
 
 #[test]
@@ -110,6 +121,36 @@ fn texts_that_cannot_be_used_are_4() {
         let message = stderr(&output);
         assert!(message.contains(part), "{part} in {message}");
     }
-    let output = run(&["perplexity", "--file", "x", "--sequence-length", "1"]);
-    assert_eq!(output.status.code(), Some(2));
+    let chat = r#"{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}"#;
+    let output = run(&[
+        "perplexity",
+        "--file",
+        &write("chat.jsonl", chat.as_bytes()),
+    ]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(
+        stderr(&output).contains("--mask-prompt"),
+        "{}",
+        stderr(&output)
+    );
+    let last =
+        r#"{"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]}"#;
+    let wrong = [
+        (write("none.jsonl", b"\n\n"), "has no dialogue"),
+        (write("last.jsonl", last.as_bytes()), "role `assistant`"),
+        (write("text.jsonl", b"{\"text\": \"x\"}"), "line 1"),
+    ];
+    for (file, part) in wrong {
+        let output = run(&["perplexity", "--mask-prompt", "--file", &file]);
+        assert_eq!(output.status.code(), Some(4), "{file}");
+        let message = stderr(&output);
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    for more in [
+        &["--sequence-length", "1"][..],
+        &["--sequence-length", "64", "--mask-prompt"],
+    ] {
+        let output = run(&[&["perplexity", "--file", "x"], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+    }
 }

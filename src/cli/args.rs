@@ -283,10 +283,15 @@ pub struct Perplexity {
     /// ends with the end-of-sequence token, as in mlx-lm
     #[arg(long, value_name = "FILE")]
     pub file: PathBuf,
+    /// Score the last answer of each dialogue alone, given what is before it. Each line of the file is
+    /// an object with `messages`, and perhaps `tools`, or with `prompt` and `completion`, as mlx-lm's
+    /// fine-tuning takes them
+    #[arg(long, conflicts_with = "sequence_length")]
+    pub mask_prompt: bool,
     /// Tokens of a sequence: the text is cut into such, and what is left over is not used
     #[arg(long, default_value_t = 512, value_name = "TOKENS", value_parser = at_least::<2>)]
     pub sequence_length: usize,
-    /// Sequences, from the text's beginning [default: all]
+    /// Sequences or dialogues, from the file's beginning [default: all]
     #[arg(long, value_name = "N", value_parser = at_least::<1>)]
     pub num_samples: Option<usize>,
     /// Sequences that are computed at a time

@@ -57,6 +57,8 @@ struct State {
     came: u64,
     began: Option<Instant>,
     line: Option<Instant>,
+    /// What was last said about a failure: parts that are fetched at a time fail alike.
+    failure: Option<String>,
 }
 
 struct File {
@@ -235,13 +237,17 @@ impl Watch for Shown {
     }
 
     fn retry(&self, what: &str, why: &str, after: Duration) {
-        self.say(&match after.is_zero() {
+        let line = match after.is_zero() {
             true => format!("{what}: {why}; fetching it again"),
             false => format!(
                 "{what}: {why}; trying again in {:.1} s",
                 after.as_secs_f64()
             ),
-        });
+        };
+        let before = self.state().failure.replace(line.clone());
+        if before.as_ref() != Some(&line) {
+            self.say(&line);
+        }
     }
 }
 

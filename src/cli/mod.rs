@@ -11,6 +11,7 @@ mod check;
 mod config;
 mod convert;
 mod convert_args;
+mod corpus;
 mod doctor;
 mod exit;
 mod fetching;

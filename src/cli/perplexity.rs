@@ -1,30 +1,38 @@
 //! `pensieve perplexity`: how well a model foretells a text.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::args::Perplexity as Args;
 use super::ask::print;
+use super::corpus::{self, Dialogue};
 use super::{Done, Failure, check, model};
-use crate::engine::{Options, Perplexity, Scorer};
-use crate::text::Tokenizer;
+use crate::checkpoint::{Config, GenerationConfig, Source};
+use crate::engine::{Options, Perplexity, Scorer, Sequence};
+use crate::text::Text;
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> Done {
     let (source, name) = model::find(&args.load.files)?;
     let text = model::open_text(&source)?;
-    let tokens = tokens(text.tokenizer(), &args.file)?;
-    let all = tokens.chunks_exact(args.sequence_length);
-    let sequences: Vec<&[u32]> = all.take(args.num_samples.unwrap_or(usize::MAX)).collect();
+    let (texts, dialogues) = match args.mask_prompt {
+        true => (Vec::new(), dialogues(&source, &text, &args)?),
+        false => (corpus::tokens(text.tokenizer(), &args.file)?, Vec::new()),
+    };
+    let cut = texts
+        .chunks_exact(args.sequence_length)
+        .map(Sequence::whole);
+    let all = cut.chain(dialogues.iter().map(Dialogue::sequence));
+    let sequences: Vec<Sequence> = all.take(args.num_samples.unwrap_or(usize::MAX)).collect();
     if sequences.is_empty() {
-        return Err(Failure::Input(format!(
-            "{} has {} tokens, fewer than one sequence of {}; give a longer text, or a smaller \
-             --sequence-length",
-            args.file.display(),
-            tokens.len(),
-            args.sequence_length
-        )));
+        let (file, has) = (args.file.display(), texts.len());
+        return Err(Failure::Input(match args.mask_prompt {
+            true => format!("{file} has no dialogue"),
+            false => format!(
+                "{file} has {has} tokens, fewer than one sequence of {}; give a longer text, or a \
+                 smaller --sequence-length",
+                args.sequence_length
+            ),
+        }));
     }
     let options = Options {
         prefill_chunk: Some(args.prefill_step_size),
@@ -33,20 +41,18 @@ pub fn run(args: Args) -> Done {
     check::before_loading(&source, &args.load)?;
     let scorer = model::loading(&source, |report| Scorer::open(&source, &options, &report))?;
     let rows = scorer.vocab_size();
-    if let Some(id) = tokens.iter().find(|id| **id as usize >= rows) {
+    let mut ids = sequences.iter().flat_map(|sequence| sequence.tokens);
+    if let Some(id) = ids.find(|id| **id as usize >= rows) {
         return Err(Failure::Input(format!(
             "{} has token {id}, but the model has {rows} rows; tokenizer.json does not belong to \
              these weights",
             args.file.display()
         )));
     }
-    if let Some(own) = scorer
-        .context_length()
-        .filter(|&n| n < args.sequence_length)
-    {
+    let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
+    if let Some(own) = scorer.context_length().filter(|&n| n < longest) {
         tracing::warn!(
-            "sequences of {} tokens are longer than what the model was trained for, {own}",
-            args.sequence_length
+            "sequences of up to {longest} tokens are longer than what the model was trained for, {own}"
         );
     }
     let bar = indicatif::ProgressBar::new(sequences.len() as u64);
@@ -62,14 +68,13 @@ pub fn run(args: Args) -> Done {
         Some(error) => format!(" ± {error:.3}"),
         None => String::new(),
     };
+    let of = match args.mask_prompt {
+        true => format!("the answers of {} dialogues", sequences.len()),
+        false => format!("{} sequences of {}", sequences.len(), args.sequence_length),
+    };
     print(&format!(
-        "perplexity {:.3}{error}, mean negative log-likelihood {:.5}, over {} tokens in {} \
-         sequences of {}\n",
-        scored.perplexity,
-        scored.mean_nll,
-        scored.tokens,
-        sequences.len(),
-        args.sequence_length
+        "perplexity {:.3}{error}, mean negative log-likelihood {:.5}, over {} tokens in {of}\n",
+        scored.perplexity, scored.mean_nll, scored.tokens,
     ))?;
     eprintln!(
         "{:.1} s, {:.0} tokens/s, peak memory {:.0} MB",
@@ -80,7 +85,16 @@ pub fn run(args: Args) -> Done {
     Ok(())
 }
 
-fn object(args: &Args, name: &str, sequences: &[&[u32]], scored: &Perplexity) -> Value {
+/// The dialogues of the file, whose answers end where the model would have ended them.
+fn dialogues(source: &Source, text: &Text, args: &Args) -> Done<Vec<Dialogue>> {
+    let settings = Config::open(source).and_then(|config| GenerationConfig::open(source, &config));
+    let settings = settings.map_err(|e| Failure::Model(format!("{}: {e}", source.label())))?;
+    let mut ends = settings.eos_token_id;
+    ends.extend(text.tokenizer().eos_token_id());
+    corpus::dialogues(text, &ends, &args.file)
+}
+
+fn object(args: &Args, name: &str, sequences: &[Sequence], scored: &Perplexity) -> Value {
     json!({
         "model": name,
         "file": args.file.display().to_string(),
@@ -89,7 +103,8 @@ fn object(args: &Args, name: &str, sequences: &[&[u32]], scored: &Perplexity) ->
         "mean_negative_log_likelihood": scored.mean_nll,
         "tokens": scored.tokens,
         "samples": sequences.len(),
-        "sequence_length": args.sequence_length,
+        "mask_prompt": args.mask_prompt,
+        "sequence_length": (!args.mask_prompt).then_some(args.sequence_length),
         "batch_size": args.batch_size,
         "seconds": scored.seconds,
         "tokens_per_second": rate(scored),
@@ -102,40 +117,4 @@ fn rate(scored: &Perplexity) -> f64 {
         true => scored.tokens as f64 / scored.seconds,
         false => 0.0,
     }
-}
-
-/// The file's tokens: of a text all of it at once, of JSON lines text after text.
-fn tokens(tokenizer: &Tokenizer, file: &Path) -> Done<Vec<u32>> {
-    let place = file.display();
-    let bytes =
-        std::fs::read(file).map_err(|e| Failure::Input(format!("cannot read {place}: {e}")))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|e| Failure::Input(format!("{place} is not UTF-8: {e}")))?;
-    let encode = |text: &str| {
-        let ids = tokenizer.encode(text, true);
-        ids.map_err(|e| Failure::Input(format!("{place}: {e}")))
-    };
-    if file.extension().is_none_or(|end| end != "jsonl") {
-        return encode(&text);
-    }
-    let mut tokens = Vec::new();
-    for (i, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let object: Value = serde_json::from_str(line)
-            .map_err(|e| Failure::Input(format!("{place}, line {}: {e}", i + 1)))?;
-        let Some(text) = object.get("text").and_then(Value::as_str) else {
-            return Err(Failure::Input(format!(
-                "{place}, line {}: expected an object with a string `text`",
-                i + 1
-            )));
-        };
-        let ids = encode(text)?;
-        let ends = ids.last().copied();
-        tokens.extend(ids);
-        // As mlx-lm has it: each text ends with the token, but not twice.
-        tokens.extend(tokenizer.eos_token_id().filter(|eos| ends != Some(*eos)));
-    }
-    Ok(tokens)
 }

@@ -21,6 +21,9 @@ pub fn run(args: Pull) -> Done {
     let names: Result<Vec<Name>, HubError> = args.names.iter().map(|n| Name::parse(n)).collect();
     for name in names.map_err(failure)? {
         let pulled = fetching::pull(&settings, &name).map_err(failure)?;
+        if pulled.fetched == 0 {
+            eprintln!("{name} is here already, with all that it needs");
+        }
         match args.json {
             true => {
                 let object = json!({

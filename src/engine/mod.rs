@@ -26,7 +26,7 @@ pub use fuse::{Fused, fuse};
 pub use handle::{Command, Facts, Handle, Health, Inbox, Reason, Submission, SubmitError};
 pub use machine::MemoryLimit;
 pub use memory::{Bytes, MemoryParts};
-pub use perplexity::{Perplexity, Scorer};
+pub use perplexity::{Perplexity, Scorer, Sequence};
 pub use probe::{Rates, probe};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
 pub use schedule::share;

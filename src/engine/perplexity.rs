@@ -34,12 +34,31 @@ pub struct Perplexity {
     /// The standard error of `perplexity`: that of the mean (from the sample variance over tokens)
     /// times `perplexity`, which is the delta method's first term. None for a single token.
     pub standard_error: Option<f64>,
-    /// Tokens that were foretold: all but the first of each sequence.
+    /// Tokens that were foretold.
     pub tokens: usize,
     /// Seconds that it took, loading aside.
     pub seconds: f64,
     /// The most bytes that arrays took at a time.
     pub peak_memory: usize,
+}
+
+/// Tokens that a model is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence<'a> {
+    /// All of them, from the first that the model sees.
+    pub tokens: &'a [u32],
+    /// The place of the first one that is scored, 1 or later; what is before it is only seen.
+    pub scored_from: usize,
+}
+
+impl<'a> Sequence<'a> {
+    /// `tokens`, all but the first of which are scored.
+    pub fn whole(tokens: &'a [u32]) -> Self {
+        Self {
+            tokens,
+            scored_from: 1,
+        }
+    }
 }
 
 impl Scorer {
@@ -79,24 +98,25 @@ impl Scorer {
     /// first token on. `progress` is told how many are done.
     ///
     /// # Errors
-    /// If the sequences are not all of one length of 2 or more, there is none, or MLX fails.
+    /// If there is no sequence, or one in which nothing is scored, or MLX fails.
     pub fn perplexity(
         &self,
-        sequences: &[&[u32]],
+        sequences: &[Sequence],
         batch_size: usize,
         progress: &dyn Fn(usize),
     ) -> Result<Perplexity> {
         let op = "perplexity";
-        let length = sequences.first().map_or(0, |first| first.len());
-        if length < 2 || sequences.iter().any(|tokens| tokens.len() != length) {
-            let message = "expected one or more sequences of one length, 2 or more tokens";
+        let scores = |s: &Sequence| (1..s.tokens.len()).contains(&s.scored_from);
+        if sequences.is_empty() || !sequences.iter().all(scores) {
+            let message =
+                "expected one or more sequences, each with a token to score after its first";
             return Err(Error::new(op, &[], message));
         }
         let started = Instant::now();
         let mut losses = Losses::default();
         let mut done = 0;
         for batch in sequences.chunks(batch_size.max(1)) {
-            self.score(batch, length, &mut losses)?;
+            self.score(batch, &mut losses)?;
             done += batch.len();
             progress(done);
         }
@@ -114,22 +134,34 @@ impl Scorer {
         })
     }
 
-    /// Adds the losses of `batch`, sequences of `length` tokens.
-    fn score(&self, batch: &[&[u32]], length: usize, losses: &mut Losses) -> Result<()> {
-        let b = batch.len() as i32;
-        let tokens = Array::from_slice(&batch.concat(), &[b, length as i32])?;
+    /// Adds the losses of `batch`. The shorter ones are filled up at their ends, which nothing before sees.
+    fn score(&self, batch: &[Sequence], losses: &mut Losses) -> Result<()> {
+        let longest = batch.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
+        let mut filled = Vec::with_capacity(batch.len() * longest);
+        for sequence in batch {
+            let fill = longest - sequence.tokens.len();
+            filled.extend_from_slice(sequence.tokens);
+            filled.extend(std::iter::repeat_n(0, fill));
+        }
+        let tokens = Array::from_slice(&filled, &[batch.len() as i32, longest as i32])?;
         let mut caches = self.model.caches();
-        let inputs = length - 1;
+        let inputs = longest.saturating_sub(1);
         for start in (0..inputs).step_by(self.chunk) {
             let end = (start + self.chunk).min(inputs);
-            let (from, to) = (start as i32, end as i32);
-            let chunk = Batch::new(tokens.slice_axis(1, from, to)?, vec![start; batch.len()])?;
+            let chunk = tokens.slice_axis(1, start as i32, end as i32)?;
+            let chunk = Batch::new(chunk, vec![start; batch.len()])?;
             let hidden = self.model.forward(&chunk, &mut caches)?; // [B, L, d_model]
             // Evaluated before its rows are cut, or every piece would compute it anew.
             let states = caches.iter().flat_map(LayerCache::arrays);
             eval(&states.chain([&hidden]).collect::<Vec<_>>())?;
-            let targets = tokens.slice_axis(1, from + 1, to + 1)?.reshape(&[-1])?;
-            self.add_losses(&hidden.flatten(0, 1)?, &targets, losses)?;
+            let (rows, targets) = scored(batch, start, end);
+            if rows.is_empty() {
+                continue;
+            }
+            let n = rows.len() as i32;
+            let rows = Array::from_slice(&rows, &[n])?;
+            let hidden = hidden.flatten(0, 1)?.take(&rows, 0)?; // [N, d_model]
+            self.add_losses(&hidden, &Array::from_slice(&targets, &[n])?, losses)?;
         }
         Ok(())
     }
@@ -149,6 +181,21 @@ impl Scorer {
         }
         Ok(())
     }
+}
+
+/// Of the positions `start..end` of all sequences, row by row, those whose next token is scored: their
+/// place among all `B * (end - start)`, and that token.
+fn scored(batch: &[Sequence], start: usize, end: usize) -> (Vec<u32>, Vec<u32>) {
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    for (b, sequence) in batch.iter().enumerate() {
+        let first = start.max(sequence.scored_from.saturating_sub(1));
+        let last = end.min(sequence.tokens.len().saturating_sub(1));
+        for at in first..last {
+            rows.push((b * (end - start) + at - start) as u32);
+            targets.extend(sequence.tokens.get(at + 1));
+        }
+    }
+    (rows, targets)
 }
 
 /// Running mean and variance of losses (Welford, 1962): no list of them, and no cancellation.
@@ -193,6 +240,21 @@ mod tests {
         assert!((losses.mean() - 5.0).abs() < 1e-12);
         let deviation = losses.deviation().unwrap();
         assert!((deviation - (32.0f64 / 7.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn chunks_have_the_rows_whose_next_token_is_scored() {
+        let batch = [
+            Sequence::whole(&[10, 11, 12]),
+            Sequence {
+                tokens: &[20, 21, 22, 23, 24],
+                scored_from: 3,
+            },
+        ];
+        // Of [10 11 | 12 fill] and [20 21 | 22 23].
+        assert_eq!(scored(&batch, 0, 2), (vec![0, 1], vec![11, 12]));
+        assert_eq!(scored(&batch, 2, 4), (vec![2, 3], vec![23, 24]));
+        assert_eq!(scored(&batch[..1], 2, 4), (vec![], vec![]));
     }
 
     #[test]

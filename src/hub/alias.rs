@@ -237,9 +237,20 @@ impl Alias {
     }
 }
 
-/// The short name's row.
+/// The short name's row, in upper or lower case.
 pub fn find(name: &str) -> Option<&'static Alias> {
-    ALIASES.iter().find(|alias| alias.name == name)
+    ALIASES
+        .iter()
+        .find(|alias| alias.name.eq_ignore_ascii_case(name))
+}
+
+/// The short names that have the same part before the colon.
+pub fn near(name: &str) -> impl Iterator<Item = &'static Alias> {
+    let family = |name: &str| name.split(':').next().unwrap_or(name).to_ascii_lowercase();
+    let wanted = family(name);
+    ALIASES
+        .iter()
+        .filter(move |alias| family(alias.name) == wanted)
 }
 
 /// The short name of a repository, if it has one.
@@ -265,6 +276,23 @@ mod tests {
             assert_eq!(of(alias.repo).unwrap().name, alias.name);
         }
         assert!(find("qwen3").is_none());
+    }
+
+    #[test]
+    fn a_name_that_is_near_is_helped_with() {
+        assert_eq!(
+            Name::parse("Qwen3:4B").unwrap(),
+            Name::parse("qwen3:4b").unwrap()
+        );
+        let message = Name::parse("qwen3:5b").unwrap_err().to_string();
+        assert!(
+            message.contains("qwen3:4b") && message.contains("qwen3:8b"),
+            "{message}"
+        );
+        let message = Name::parse("llama3.1").unwrap_err().to_string();
+        assert!(message.contains("(there is llama3.1:8b"), "{message}");
+        let message = Name::parse("nothing:4b").unwrap_err().to_string();
+        assert!(!message.contains("there is"), "{message}");
     }
 
     #[test]

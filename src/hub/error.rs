@@ -16,7 +16,7 @@ pub enum HubError {
         /// As it was given.
         name: String,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
     },
     /// A setting from the environment is wrong.
     #[error("{variable} is {value:?}; expected {expected}")]

@@ -27,9 +27,9 @@ impl Name {
     /// # Errors
     /// What keeps it from being a name.
     pub fn parse(text: &str) -> Result<Name> {
-        let wrong = |why| HubError::Name {
+        let wrong = |why: &str| HubError::Name {
             name: text.to_owned(),
-            why,
+            why: why.to_owned(),
         };
         let (repo, revision) = match text.split_once('@') {
             Some((repo, revision)) => (repo, revision),
@@ -40,7 +40,12 @@ impl Name {
             None => repo,
         };
         let Some((org, model)) = repo.split_once('/') else {
-            return Err(wrong("it has no organization and is not a short name"));
+            let mut why = "it has no organization and is not a short name".to_owned();
+            let near: Vec<&str> = alias::near(repo).map(|alias| alias.name).collect();
+            if !near.is_empty() {
+                why += &format!(" (there is {})", near.join(", "));
+            }
+            return Err(wrong(&why));
         };
         for part in [org, model] {
             check_part(part).map_err(wrong)?;

@@ -59,7 +59,8 @@ impl Fault {
 /// How far redirects are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// As long as they stay at the hub: its own answer about a file is wanted.
+    /// As long as they stay at the hub and say nothing of a file themselves: its own answer about one is
+    /// wanted, also where its files lie at its own address.
     AtHub,
     /// To wherever the bytes are.
     Everywhere,
@@ -244,7 +245,8 @@ impl Web {
             let to_hub = next_uri
                 .as_ref()
                 .is_some_and(|next| same_origin(next, &self.endpoint));
-            if follow == Follow::AtHub && !to_hub {
+            let says = response.headers().contains_key("x-linked-etag");
+            if follow == Follow::AtHub && (says || !to_hub) {
                 return Ok(Reply { url, response });
             }
             if uri.scheme_str() == Some("https")

@@ -3,7 +3,9 @@
     python perplexity.py [--model ../../models/pensieve-tiny]
 
 perplexity.txt is tokenized whole; of perplexity.jsonl each text is as mlx-lm's TextDataset has it. Sequences
-are cut from the start, in order, and given to mlx_lm.perplexity.eval_ppl on the CPU.
+are cut from the start, in order, and given to mlx_lm.perplexity.eval_ppl on the CPU. Of answers.jsonl
+the tokens are scored that ChatDataset and CompletionsDataset do not mask, up to the end-of-sequence token:
+eval_ppl has nothing for those.
 """
 
 import argparse
@@ -16,9 +18,10 @@ import mlx.core as mx
 # Before mlx_lm, which binds its generation stream to the default device when imported.
 mx.set_default_device(mx.cpu)
 
+import mlx.nn as nn
 import mlx_lm
 from mlx_lm.perplexity import eval_ppl
-from mlx_lm.tuner.datasets import TextDataset
+from mlx_lm.tuner.datasets import ChatDataset, CompletionsDataset, TextDataset
 from mlx_lm.utils import load
 
 # (file, sequence length, samples or None for all, batch size)
@@ -35,6 +38,33 @@ def tokens_of(file, tokenizer):
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     dataset = TextDataset(lines, tokenizer)
     return [token for i in range(len(dataset)) for token in dataset.process(dataset[i])[0]]
+
+
+def answers(model, tokenizer, file, samples):
+    lines = [json.loads(line) for line in file.read_text().splitlines() if line][:samples]
+    chats = ChatDataset(lines, tokenizer, mask_prompt=True)
+    pairs = CompletionsDataset(lines, tokenizer, "prompt", "completion", mask_prompt=True)
+    losses = []
+    for line in lines:
+        tokens, offset = (pairs if "prompt" in line else chats).process(line)
+        end = offset + tokens[offset:].index(tokenizer.eos_token_id) + 1
+        logits = model(mx.array([tokens[: end - 1]])).astype(mx.float32)
+        targets = mx.array([tokens[1:end]])
+        losses.append(nn.losses.cross_entropy(logits, targets)[0, offset - 1 :])
+    losses = mx.concatenate(losses)
+    perplexity = math.exp(losses.mean().item())
+    error = mx.sqrt(mx.var(losses, ddof=1)).item() / math.sqrt(losses.size) * perplexity
+    return {
+        "file": file.name,
+        "mask_prompt": True,
+        "num_samples": samples,
+        "samples": len(lines),
+        "batch_size": 8 if samples is None else 2,
+        "tokens": losses.size,
+        "perplexity": perplexity,
+        "standard_error": error,
+        "mean_negative_log_likelihood": math.log(perplexity),
+    }
 
 
 def main():
@@ -62,6 +92,8 @@ def main():
                 "mean_negative_log_likelihood": math.log(perplexity),
             }
         )
+    runs.append(answers(model, tokenizer, here / "answers.jsonl", None))
+    runs.append(answers(model, tokenizer, here / "answers.jsonl", 3))
     lines = ",\n".join(f"  {json.dumps(run)}" for run in runs)
     versions = json.dumps({"mlx": mx.__version__, "mlx_lm": mlx_lm.__version__})
     (here / "perplexity.json").write_text(f'{{"generator": {versions},\n "runs": [\n{lines}\n]}}\n')

@@ -113,6 +113,9 @@ fn what_does_not_pass_ends_it_and_what_arrived_stays() {
         &["503", "kept", "model.safetensors"],
     );
     assert!(message.contains("trying again"), "{message}");
+    let lines: Vec<&str> = message.lines().collect();
+    let again = lines.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(again, None, "parts that fail alike are told of once");
     // The small ones are finished; nothing is shown as a model.
     assert_eq!(user.blobs("org/model").len(), 4);
     assert!(!user.repo("org/model").join("snapshots").exists());

@@ -188,6 +188,11 @@ impl Hub {
         self.inner.signature.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// From now on large files lie at the hub's own address, as mirrors have it.
+    pub fn keep_files(&self) {
+        *self.inner.storage.lock().unwrap() = format!("{}/cdn", self.url);
+    }
+
     /// Closes the hub: connections are not answered any more.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
@@ -431,6 +436,9 @@ fn paced(inner: &Inner, stream: &mut TcpStream, body: &[u8]) -> std::io::Result<
 
 impl Inner {
     fn hub(&self, path: &str, authorization: Option<&str>) -> Answer {
+        if let Some(file) = path.strip_prefix("/cdn") {
+            return self.storage(file, None);
+        }
         let path = path.split('?').next().unwrap_or_default();
         let path = decoded(path);
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();

@@ -171,6 +171,20 @@ fn a_renamed_repository_is_found() {
 }
 
 #[test]
+fn files_may_lie_at_the_hub_s_own_address() {
+    let hub = Hub::start();
+    hub.put_files("org/model", &model(&[MIB]));
+    hub.keep_files();
+    let user = User::of(&hub);
+    user.works(&["pull", "org/model"]);
+    assert_eq!(user.blobs("org/model").len(), 5);
+    let asked = hub.asked();
+    let of_files = |asked: &&super::fake::Asked| asked.path.starts_with("/cdn/");
+    assert!(asked.iter().filter(of_files).all(|a| a.range.is_some()));
+    assert!(asked.iter().filter(of_files).count() >= 2);
+}
+
+#[test]
 fn without_links_the_files_themselves_are_there() {
     let hub = Hub::start();
     let repo = hub.put_files("org/model", &model(&[MIB]));
