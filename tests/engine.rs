@@ -112,7 +112,7 @@ fn greedy_text_is_the_reference_whatever_the_chunk() {
     let (prompt, greedy) = expected();
     for prefill_chunk in [1, 7, 512] {
         let mut engine = start(Options {
-            prefill_chunk,
+            prefill_chunk: Some(prefill_chunk),
             ..Options::default()
         });
         let events = engine
@@ -169,7 +169,7 @@ fn a_batch_of_n_equals_n_singles() {
             name,
             Options {
                 max_running: 5,
-                prefill_chunk: 13,
+                prefill_chunk: Some(13),
                 ..Options::default()
             },
         );
@@ -194,7 +194,7 @@ fn a_batch_of_n_equals_n_singles() {
 fn scoring_a_prompt_agrees_with_generating_it() {
     let _alone = ONE_BY_ONE.lock().unwrap_or_else(|e| e.into_inner());
     let engine = start(Options {
-        prefill_chunk: 9,
+        prefill_chunk: Some(9),
         ..Options::default()
     });
     let (prompt, greedy) = expected();

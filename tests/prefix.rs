@@ -60,7 +60,7 @@ fn with_cache(name: &str, bytes: usize) -> Engine {
     start(
         name,
         Options {
-            prefill_chunk: CHUNK,
+            prefill_chunk: Some(CHUNK),
             prefix_cache: Some(bytes),
             ..Options::default()
         },
@@ -181,7 +181,7 @@ fn the_third_prompt_of_a_kind_reuses_all_that_two_shared() {
     let _alone = alone();
     for name in CASES {
         let options = Options {
-            prefill_chunk: 512,
+            prefill_chunk: Some(512),
             prefix_cache: Some(PLENTY),
             ..Options::default()
         };
@@ -430,7 +430,7 @@ fn a_cancelled_prompt_leaves_what_it_computed() {
         let engine = start(
             name,
             Options {
-                prefill_chunk: 3,
+                prefill_chunk: Some(3),
                 prefix_cache: Some(PLENTY),
                 ..Options::default()
             },

@@ -212,6 +212,7 @@ impl Scripted {
             weight_bytes: 0,
             text_only: false,
             load_seconds: 0.0,
+            prefill_chunk: 512,
         };
         let (handle, inbox) = Handle::new(facts, 10_000);
         let work = Arc::new(Work::default());

@@ -113,6 +113,14 @@ impl Target {
         }
     }
 
+    /// Tokens of prompts that it computes in one go, where that is known.
+    pub fn prefill_chunk(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Engine(local) => Some(local.handle.facts().prefill_chunk),
+            Kind::Http(_) | Kind::Peer(_) => None,
+        }
+    }
+
     /// With the tokenizer and chat template that dialogues with an engine need.
     pub fn with_text(mut self, text: Text) -> Self {
         if let Kind::Engine(local) = &mut self.kind {

@@ -48,6 +48,8 @@ pub struct Batch {
     masks: RefCell<Vec<(MaskKey, Array)>>,
     /// Where rows stand in stores, as layers of this pass share it.
     spans: RefCell<Vec<(Stretches, Array)>>,
+    /// What [`Batch::triangles`] gave, by the number of tokens.
+    triangles: RefCell<Vec<(i32, [Array; 2])>>,
 }
 
 impl Batch {
@@ -69,6 +71,7 @@ impl Batch {
             starts: OnceCell::new(),
             masks: RefCell::default(),
             spans: RefCell::default(),
+            triangles: RefCell::default(),
         };
         if b as usize != batch.offsets.len() || (l > 1 && batch.offset().is_none()) {
             let positions = &batch.offsets;
@@ -101,7 +104,7 @@ impl Batch {
             return Ok(starts);
         }
         let offsets: Vec<i32> = self.offsets.iter().map(|&offset| offset as i32).collect();
-        let starts = Array::from_slice(&offsets, &[offsets.len() as i32])?;
+        let starts = on_device(Array::from_slice(&offsets, &[offsets.len() as i32])?)?;
         Ok(self.starts.get_or_init(|| starts))
     }
 
@@ -121,6 +124,20 @@ impl Batch {
         self.starts()?.expand_dims(-1)?.add(&steps)
     }
 
+    /// Which of `l` tokens stand before which, ones and zeros in float32 `[l, l]`: 1 at `[i, j]` where j
+    /// comes before i, and the same with i itself. Layers of this pass share them.
+    pub fn triangles(&self, l: i32) -> Result<[Array; 2]> {
+        let mut known = self.triangles.borrow_mut();
+        if let Some((_, triangles)) = known.iter().find(|(of, _)| *of == l) {
+            return Ok(triangles.clone());
+        }
+        let zeros = Array::zeros(&[l, l], Dtype::Float32)?;
+        let ones = zeros.add(&zeros.scalar_like(1.0)?)?;
+        let triangles = [ones.tril(-1)?, ones.tril(0)?];
+        known.push((l, triangles.clone()));
+        Ok(triangles)
+    }
+
     /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.tokens.size() == 0
@@ -136,7 +153,7 @@ impl Batch {
             .iter()
             .flat_map(|&(first, n)| [first as i32, n as i32]);
         let numbers: Vec<i32> = numbers.collect();
-        let spans = Array::from_slice(&numbers, &[stretches.len() as i32, 2])?;
+        let spans = on_device(Array::from_slice(&numbers, &[stretches.len() as i32, 2])?)?;
         known.push((stretches.to_vec(), spans.clone()));
         Ok(spans)
     }
@@ -149,6 +166,14 @@ impl Batch {
         let mask = make()?;
         self.masks.borrow_mut().push((key, mask.clone()));
         Ok(mask)
+    }
+}
+
+/// A copy in the device's memory where that is not the host's: each layer reads it.
+fn on_device(array: Array) -> Result<Array> {
+    match on_cuda() {
+        true => array.copied(),
+        false => Ok(array),
     }
 }
 
@@ -373,6 +398,14 @@ impl LayerCache {
         match self {
             LayerCache::Recurrent(cache) => Ok(cache),
             _ => Err(Error::new("cache update", &[], "it holds no state")),
+        }
+    }
+
+    /// Says at which positions within the next pass a recurrent layer's state is to be kept too, in
+    /// ascending order, and forgets what was kept of the last pass. For other layers it means nothing.
+    pub fn mark(&mut self, positions: &[usize]) {
+        if let LayerCache::Recurrent(cache) = self {
+            cache.mark(positions);
         }
     }
 

@@ -14,9 +14,31 @@ pub struct RecurrentCache {
     state: Option<Array>,
     /// For each row how many tokens it has seen; empty is one row that has seen none.
     lens: Vec<usize>,
+    /// What the next pass, or the last one, leaves at positions within it.
+    marks: Vec<Mark>,
+}
+
+/// What a sequence is left with at a position that a pass goes beyond.
+#[derive(Clone, Debug)]
+struct Mark {
+    /// The position.
+    at: usize,
+    conv: Option<Array>,
+    state: Option<Array>,
 }
 
 impl RecurrentCache {
+    /// Says at which positions within the next pass its layer's state is to be kept too, in ascending
+    /// order; forgets what was kept. A pass over several sequences keeps nothing.
+    pub(super) fn mark(&mut self, positions: &[usize]) {
+        let marks = positions.iter().map(|&at| Mark {
+            at,
+            conv: None,
+            state: None,
+        });
+        self.marks = marks.collect();
+    }
+
     /// `x [B, L, C]` with the `kernel - 1` inputs before it in front, `[B, kernel - 1 + L, C]`: what
     /// a causal convolution reads. Keeps the last of them for the next call.
     pub fn conv_window(&mut self, x: &Array, kernel: usize) -> Result<Array> {
@@ -26,27 +48,58 @@ impl RecurrentCache {
             None => Array::zeros(&[x.dim(0)?, kept, x.dim(2)?], x.dtype())?,
         };
         let window = Array::concatenate(&[&before, x], 1)?;
+        let len = self.len();
+        for mark in &mut self.marks {
+            let seen = mark.at.saturating_sub(len) as i32;
+            mark.conv = Some(window.slice_axis(1, seen, seen + kept)?);
+        }
         let end = window.dim(1)?;
         self.conv = Some(window.slice_axis(1, end - kept, end)?.contiguous()?);
         Ok(window)
     }
 
-    /// The state; none before the first token.
-    pub fn state(&self) -> Option<&Array> {
-        self.state.as_ref()
+    /// Takes the state through `batch`'s tokens and joins the answers `[B, L, ..]`. `part` answers the
+    /// tokens of a range, `[B, l, ..]`, and leaves the state behind the last of them where it found that
+    /// before the first, which is none at the beginning. It is called for all tokens at once, or from
+    /// mark to mark.
+    ///
+    /// # Errors
+    /// What `part` says; if the cache does not end where the batch starts.
+    pub fn scan(
+        &mut self,
+        batch: &Batch,
+        mut part: impl FnMut(std::ops::Range<i32>, &mut Option<Array>) -> Result<Array>,
+    ) -> Result<Array> {
+        let (len, all) = (self.len(), batch.len()? as i32);
+        let mut state = self.state.take();
+        let (mut answers, mut start) = (Vec::with_capacity(1), 0);
+        for mark in &mut self.marks {
+            let end = mark.at.saturating_sub(len) as i32;
+            if start < end && end < all {
+                answers.push(part(start..end, &mut state)?);
+                start = end;
+            }
+            mark.state = state.clone();
+        }
+        answers.push(part(start..all, &mut state)?);
+        self.state = state;
+        self.advance(batch)?;
+        match answers.len() {
+            1 => Ok(answers.remove(0)),
+            _ => Array::concatenate(&answers.iter().collect::<Vec<_>>(), 1),
+        }
     }
 
-    /// Ends a layer's turn: `state` (if the layer has one) is what `batch`'s tokens left behind.
+    /// Ends the turn of a layer without a state.
     ///
     /// # Errors
     /// If the cache does not end where the batch starts.
-    pub fn advance(&mut self, state: Option<Array>, batch: &Batch) -> Result<()> {
+    pub fn advance(&mut self, batch: &Batch) -> Result<()> {
         self.lens.resize(batch.offsets().len(), 0);
         for (len, &offset) in self.lens.iter_mut().zip(batch.offsets()) {
             continues(*len, offset, &batch.tokens)?;
             *len += batch.len()?;
         }
-        self.state = state;
         Ok(())
     }
 
@@ -65,6 +118,7 @@ impl RecurrentCache {
                 .iter()
                 .flat_map(|row| row.lens.iter().copied())
                 .collect(),
+            marks: Vec::new(),
         })
     }
 
@@ -82,6 +136,7 @@ impl RecurrentCache {
             conv: row(&self.conv)?,
             state: row(&self.state)?,
             lens: vec![len],
+            marks: Vec::new(),
         })
     }
 
@@ -94,6 +149,7 @@ impl RecurrentCache {
             array.as_ref().map(keep).transpose()
         };
         (self.conv, self.state) = (keep(&self.conv)?, keep(&self.state)?);
+        self.marks.clear();
         self.lens = rows
             .iter()
             .filter_map(|&row| self.lens.get(row).copied())
@@ -105,15 +161,27 @@ impl RecurrentCache {
         self.lens.len()
     }
 
-    /// The convolution's inputs and the state.
-    pub(super) fn parts(&self) -> [Option<Array>; 2] {
-        [self.conv.clone(), self.state.clone()]
+    /// Whether it knows what it was left with at this position.
+    pub(super) fn reaches(&self, at: usize) -> bool {
+        at == self.len() || self.marks.iter().any(|mark| mark.at == at)
+    }
+
+    /// The convolution's inputs and the state as they were at a position that it [reaches](Self::reaches).
+    pub(super) fn parts(&self, at: usize) -> [Option<Array>; 2] {
+        match self.marks.iter().find(|mark| mark.at == at) {
+            Some(mark) => [mark.conv.clone(), mark.state.clone()],
+            None => [self.conv.clone(), self.state.clone()],
+        }
     }
 
     /// One that has seen `len` tokens and was left with these.
     pub(super) fn restored(conv: Option<Array>, state: Option<Array>, len: usize) -> Self {
-        let lens = vec![len];
-        Self { conv, state, lens }
+        Self {
+            conv,
+            state,
+            lens: vec![len],
+            marks: Vec::new(),
+        }
     }
 
     pub(super) fn rewind(&mut self, len: usize) -> Result<()> {

@@ -149,6 +149,56 @@ fn a_snapshot_outlives_what_comes_after() {
     }
 }
 
+/// What is kept at a mark is what a pass that ends there leaves.
+#[test]
+fn a_marked_pass_leaves_what_shorter_ones_leave() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let inputs = |from: usize, to: usize| entries(from, to).reshape(&[1, -1, 1]).unwrap();
+    // The state is the sum of all inputs, and so is the answer to the last of a part.
+    let pass = |cache: &mut LayerCache, from: usize, to: usize| -> Vec<f32> {
+        let cache = cache.as_recurrent().unwrap();
+        let x = inputs(from, to);
+        cache.conv_window(&x, 3).unwrap();
+        let answers = cache.scan(&batch(from, to), |part, state| {
+            let x = x.slice_axis(1, part.start, part.end)?;
+            let sums = x.cumsum(1, false, true)?;
+            let sums = match state {
+                Some(before) => sums.add(before)?,
+                None => sums,
+            };
+            let l = part.end - part.start;
+            *state = Some(sums.slice_axis(1, l - 1, l)?);
+            Ok(sums)
+        });
+        answers.unwrap().to_vec().unwrap()
+    };
+    let parts = |cache: &LayerCache, at: usize| -> Vec<Vec<f32>> {
+        let LayerCache::Recurrent(cache) = cache else {
+            panic!("it is recurrent")
+        };
+        let parts = cache.parts(at).into_iter().flatten();
+        let row_major = parts.map(|part| part.contiguous().unwrap().to_vec().unwrap());
+        row_major.collect()
+    };
+    let (mut marked, mut plain) = (LayerCache::recurrent(), LayerCache::recurrent());
+    let before = pass(&mut marked, 0, 4);
+    assert_eq!(before, pass(&mut plain, 0, 4));
+    marked.mark(&[5, 9]);
+    let answers = pass(&mut marked, 4, 12);
+    let mut in_parts = Vec::new();
+    for (from, to) in [(4, 5), (5, 9), (9, 12)] {
+        in_parts.extend(pass(&mut plain, from, to));
+        assert_eq!(parts(&marked, to), parts(&plain, to), "{to}");
+    }
+    assert_eq!(answers, in_parts);
+    let LayerCache::Recurrent(cache) = &mut marked else {
+        panic!("it is recurrent")
+    };
+    assert_eq!([5, 6, 9, 12].map(|at| cache.reaches(at)), [true, false, true, true]);
+    cache.mark(&[]);
+    assert_eq!([5, 9, 12].map(|at| cache.reaches(at)), [false, false, true]);
+}
+
 #[test]
 fn a_recurrent_cache_goes_back_to_the_start_or_a_snapshot() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
@@ -158,7 +208,11 @@ fn a_recurrent_cache_goes_back_to_the_start_or_a_snapshot() {
         let cache = cache.as_recurrent().unwrap();
         let window = cache.conv_window(&inputs(from, to), 3).unwrap();
         cache
-            .advance(Some(inputs(to, to + 1)), &batch(from, to))
+            .scan(&batch(from, to), |part, state| {
+                let end = from + part.end as usize;
+                *state = Some(inputs(end, end + 1));
+                Ok(inputs(from + part.start as usize, end))
+            })
             .unwrap();
         window.to_vec().unwrap()
     };
@@ -317,8 +371,11 @@ fn growth_foretells_bytes() {
             LayerCache::Recurrent(recurrent) => {
                 let x = Array::zeros(&[1, l as i32, 7], Dtype::Float32).unwrap();
                 recurrent.conv_window(&x, 4).unwrap();
-                let state = Array::zeros(&[1, 2, 9], Dtype::Float32).unwrap();
-                recurrent.advance(Some(state), &batch).unwrap();
+                let answered = recurrent.scan(&batch, |_, state| {
+                    *state = Some(Array::zeros(&[1, 2, 9], Dtype::Float32)?);
+                    Ok(x.clone())
+                });
+                answered.unwrap();
             }
             _ => {
                 // Keys and values of different width, as latent attention unpacked has them.

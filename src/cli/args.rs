@@ -394,9 +394,11 @@ pub struct Model {
     /// Tokens of prompt and answer together; the model's own limit if not given
     #[arg(long, value_name = "TOKENS")]
     pub context_length: Option<usize>,
-    /// Tokens that are computed in one go, of prompts and answers together
-    #[arg(long, default_value_t = 512, value_name = "TOKENS")]
-    pub prefill_step_size: usize,
+    /// Tokens that are computed in one go, of prompts and answers together; while answers are in
+    /// progress 512 at most [default: 512; on CUDA 2048, for
+    /// models without windows and recurrent layers]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least::<1>)]
+    pub prefill_step_size: Option<usize>,
     /// Do not run anything before the first request comes, which then waits for kernels to be compiled
     #[arg(long)]
     pub no_warm_up: bool,

@@ -232,7 +232,7 @@ async fn run_scenario(args: &Bench, bar: Bar, target: &Target) -> Done {
     }
     let setting = Setting {
         prompt,
-        chunk: args.model.prefill_step_size,
+        chunk: target.prefill_chunk().unwrap_or(prompt),
         reps: args.grid.reps,
         seed: args.grid.seed,
     };
@@ -278,11 +278,6 @@ fn grid(args: &GridArgs) -> Grid {
 fn start(args: &Model, concurrency: usize, reuse: bool) -> Done<Engine> {
     let (source, name) = model::find(&args.load.files)?;
     check::before_loading(&source, &args.load)?;
-    if args.prefill_step_size == 0 {
-        return Err(Failure::Usage(
-            "--prefill-step-size must be at least 1".into(),
-        ));
-    }
     let options = Options {
         id: name,
         prefill_chunk: args.prefill_step_size,

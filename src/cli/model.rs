@@ -40,11 +40,6 @@ pub fn open(args: &Model, change: impl FnOnce(&mut Options)) -> Done<Opened> {
     let (source, own_name) = find(&args.load.files)?;
     let text = open_text(&source)?;
     check::before_loading(&source, &args.load)?;
-    if args.prefill_step_size == 0 {
-        return Err(Failure::Usage(
-            "--prefill-step-size must be at least 1".into(),
-        ));
-    }
     let mut options = Options {
         id: own_name,
         eos_ids: text.tokenizer().eos_token_id().into_iter().collect(),

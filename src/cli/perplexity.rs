@@ -27,7 +27,7 @@ pub fn run(args: Args) -> Done {
         )));
     }
     let options = Options {
-        prefill_chunk: args.prefill_step_size,
+        prefill_chunk: Some(args.prefill_step_size),
         ..model::options(&args.load)
     };
     check::before_loading(&source, &args.load)?;

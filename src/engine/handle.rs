@@ -34,6 +34,8 @@ pub struct Facts {
     pub text_only: bool,
     /// Seconds that loading took.
     pub load_seconds: f64,
+    /// Tokens that one round computes at most.
+    pub prefill_chunk: usize,
 }
 
 /// Why a request was not taken.

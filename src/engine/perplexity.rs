@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::load::{Ready, load};
-use super::thread::Options;
+use super::thread::{Options, chunk_for};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{LoadResult, Source};
 use crate::mlx::{Array, Dtype, Error, Result, Runtime, eval, memory};
@@ -59,8 +59,8 @@ impl Scorer {
             ..
         } = load(source, options, progress)?;
         Ok(Self {
+            chunk: chunk_for(model.as_ref(), options),
             model,
-            chunk: options.prefill_chunk.max(1),
             _runtime: runtime,
         })
     }

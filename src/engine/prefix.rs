@@ -2,8 +2,8 @@
 //!
 //! A prompt is stored at the ends of its chunks and an answer at its end, so that the next turn of a
 //! dialogue finds all of it. A model with recurrent layers can only go on exactly where it was stored:
-//! there, prompts also stop shortly before their ends, where a next turn that renders the last lines
-//! otherwise still agrees, and where they part from earlier ones, where others are likely to part too.
+//! its state is also kept shortly before a prompt's end, where a next turn that renders the last lines
+//! otherwise still agrees, and where prompts part from earlier ones, where others are likely to part too.
 //! Prompts look again before each chunk, so of several that share a beginning and come together only
 //! the first computes it.
 
@@ -32,7 +32,7 @@ pub struct Reuse {
     pin: Option<Pin>,
     /// The cache's changes when it was looked up last.
     seen: Option<u64>,
-    /// Positions where its prompt stops to be stored.
+    /// Positions of its prompt where it is to be stored beside the chunks' ends.
     stops: Vec<usize>,
 }
 
@@ -108,7 +108,8 @@ impl Prefixes {
         }
     }
 
-    /// Gets a prompt on by at most `tokens` computed tokens, and stores what it comes to.
+    /// Gets a prompt on by at most `tokens` computed tokens, and stores what it comes to. The first token
+    /// of one that is `alone` is reported before that.
     ///
     /// # Errors
     /// If MLX fails; the sequence must then be dropped.
@@ -117,34 +118,36 @@ impl Prefixes {
         model: &dyn Model,
         sequence: &mut Sequence,
         tokens: usize,
+        alone: bool,
     ) -> Result<Progress> {
-        let mut left = tokens.max(1);
-        loop {
-            self.resume(sequence);
-            let from = sequence.prefilled();
-            let stops = sequence.reuse.stops.iter();
-            let stop = stops.copied().find(|&stop| stop > from);
-            let tokens = stop.map_or(left, |stop| left.min(stop - from));
-            let progress = sequence.prefill(model, tokens)?;
-            let whole = sequence.prompt_left() == 0;
-            left = left.saturating_sub(sequence.prefilled() - from);
-            // What is behind the last stop waits for the answer's end: storing takes time, and the
-            // first token is what is waited for.
-            if progress == Progress::Going && !whole {
-                self.store_prompt(sequence)?;
-            }
-            if progress == Progress::Done || whole || left == 0 {
-                return Ok(progress);
-            }
+        self.resume(sequence);
+        let from = sequence.prefilled();
+        let to = from.saturating_add(tokens.max(1));
+        let to = to.min(sequence.request.prompt.len());
+        let stops = sequence.reuse.stops.iter().copied();
+        let marks: Vec<usize> = stops.filter(|stop| (from + 1..to).contains(stop)).collect();
+        let mut progress = sequence.prefill(model, to - from, &marks)?;
+        if progress == Progress::Going && alone {
+            progress = sequence.tell_first()?;
         }
+        for &mark in &marks {
+            self.store_prompt(sequence, mark)?;
+        }
+        sequence.caches.iter_mut().for_each(|cache| cache.mark(&[]));
+        // The prompt's end waits for the answer's: storing takes time, and the first token is what is
+        // waited for.
+        if progress == Progress::Going && sequence.prompt_left() > 0 {
+            self.store_prompt(sequence, to)?;
+        }
+        Ok(progress)
     }
 
-    fn store_prompt(&mut self, sequence: &Sequence) -> Result<()> {
+    /// Stores the first `end` tokens of a sequence's prompt.
+    fn store_prompt(&mut self, sequence: &Sequence, end: usize) -> Result<()> {
         let (most, budget) = (self.most, &self.budget);
         let Some(cache) = &mut self.cache else {
             return Ok(());
         };
-        let end = sequence.prefilled();
         let tokens = sequence.request.prompt.get(..end).unwrap_or_default();
         let keep = sequence.reuse.stops.contains(&end);
         store(cache, most, budget, tokens, &sequence.caches, keep)

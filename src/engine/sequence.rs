@@ -28,6 +28,8 @@ pub struct Sequence {
     pub(super) caches: Vec<LayerCache>,
     /// Its part of the step being computed; none before its prompt is through.
     pub(super) pending: Option<Pending>,
+    /// Whether the pending token has been reported.
+    told: bool,
     /// Tokens drawn so far, the pending one included: the number of the next random key.
     pub(super) drawn: u64,
     /// Its row in the batch that drew last.
@@ -77,6 +79,7 @@ impl Sequence {
             request,
             caches: model.caches(),
             pending: None,
+            told: false,
             drawn: 0,
             generated: Vec::new(),
             reuse: Reuse::default(),
@@ -124,14 +127,19 @@ impl Sequence {
         self.request.prompt.len() - self.prefilled
     }
 
+    /// Tokens of the answer before the pending one.
+    fn answered(&self) -> usize {
+        self.stats.completion_tokens - usize::from(self.told)
+    }
+
     /// The position of the pending token.
     pub fn position(&self) -> usize {
-        self.request.prompt.len() + self.stats.completion_tokens
+        self.request.prompt.len() + self.answered()
     }
 
     /// Positions that its caches hold.
     pub fn held(&self) -> usize {
-        self.prefilled + self.stats.completion_tokens
+        self.prefilled + self.answered()
     }
 
     /// Sees to it that there is memory for the next step. If there is none, the pending token is the
@@ -142,15 +150,15 @@ impl Sequence {
         if self.goes_on() && !self.claim.cover(self.position() + 1, most, evict) {
             tracing::warn!(
                 "an answer ends after {} tokens: there is no memory for more",
-                self.stats.completion_tokens + 1
+                self.answered() + 1
             );
-            self.request.max_tokens = self.stats.completion_tokens + 1;
+            self.request.max_tokens = self.answered() + 1;
         }
     }
 
     /// Whether a token may come after the pending one.
     pub fn goes_on(&self) -> bool {
-        self.stats.completion_tokens + 1 < self.request.max_tokens
+        self.answered() + 1 < self.request.max_tokens
     }
 
     /// Whether the prompt's end, if it is within `tokens`, must wait for the form's first mask, which
@@ -163,11 +171,17 @@ impl Sequence {
             .is_some_and(|host| !host.is_ready(patience))
     }
 
-    /// Computes up to `tokens` more of the prompt; at its end starts drawing the first token.
+    /// Computes up to `tokens` more of the prompt, and marks the caches at positions `marks` within
+    /// them; at its end starts drawing the first token.
     ///
     /// # Errors
     /// If MLX fails; the sequence's caches are then undefined and it must be dropped.
-    pub fn prefill(&mut self, model: &dyn Model, tokens: usize) -> Result<Progress> {
+    pub fn prefill(
+        &mut self,
+        model: &dyn Model,
+        tokens: usize,
+        marks: &[usize],
+    ) -> Result<Progress> {
         if !std::mem::replace(&mut self.announced, true) {
             self.report(Event::Started(self.stats.clone()));
         }
@@ -175,6 +189,7 @@ impl Sequence {
         let end = (self.prefilled + tokens.max(1)).min(prompt.len());
         let last = end == prompt.len();
         let batch = Batch::single(&prompt[self.prefilled..end], self.prefilled)?;
+        self.caches.iter_mut().for_each(|cache| cache.mark(marks));
         let hidden = model.forward(&batch, &mut self.caches)?;
         if self.request.prompt_logprobs {
             self.score_prompt(model, &hidden, self.prefilled)?;
@@ -281,11 +296,29 @@ impl Sequence {
         self.stats.waiting += waiting.as_secs_f64();
     }
 
-    /// Reports the token that `current` is, waiting for it.
+    /// Reports the first token while it is still pending, waiting for it: where nobody else waits, that is
+    /// sooner than behind all that makes the next step ready.
+    ///
+    /// # Errors
+    /// As [`Sequence::take`].
+    pub fn tell_first(&mut self) -> Result<Progress> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(Progress::Going);
+        };
+        let progress = self.take(&pending)?;
+        self.told = progress == Progress::Going;
+        self.pending = Some(pending);
+        Ok(progress)
+    }
+
+    /// Reports the token that `current` is, if it has not been, waiting for it.
     ///
     /// # Errors
     /// If the step that drew it failed.
     pub fn take(&mut self, current: &Pending) -> Result<Progress> {
+        if std::mem::take(&mut self.told) {
+            return self.heed_verdict();
+        }
         let id = current.id()?;
         let now = Instant::now();
         let first = *self.first_token.get_or_insert(now);

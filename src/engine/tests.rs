@@ -16,7 +16,7 @@ const PLENTY: usize = 1 << 30;
 
 fn options() -> Options {
     Options {
-        prefill_chunk: 4,
+        prefill_chunk: Some(4),
         warm_up: false,
         ..Options::default()
     }
@@ -282,7 +282,7 @@ fn a_cancelled_request_frees_the_memory_that_others_wait_for() {
 fn a_long_answer_goes_on_while_there_is_memory() {
     let options = Options {
         answer_reserve: 100,
-        prefill_chunk: 512,
+        prefill_chunk: Some(512),
         ..options()
     };
     let engine = start(8 * STEP_BYTES, options).unwrap();

@@ -53,8 +53,9 @@ pub struct Options {
     pub weights: WeightsMode,
     /// The directory of a fine-tune (`adapters.safetensors`), if there is one.
     pub adapters: Option<Source>,
-    /// Tokens that one round computes at most, of prompts and answers together.
-    pub prefill_chunk: usize,
+    /// Tokens that one round computes at most, of prompts and answers together; what suits the device if
+    /// not given.
+    pub prefill_chunk: Option<usize>,
     /// Tokens of prompt and answer together; the model's own limit if not given.
     pub context_length: Option<usize>,
     /// Requests that may wait beside the running ones.
@@ -88,6 +89,18 @@ pub fn default_max_running(device: Device) -> usize {
     }
 }
 
+/// Tokens that one round computes at most: as many as keep a large GPU's matrix units busy, and elsewhere
+/// as many as take little memory beside the model. What windows and recurrent layers remember is kept at the
+/// ends of chunks only, so theirs are short everywhere.
+pub(super) fn chunk_for(model: &dyn Model, options: &Options) -> usize {
+    let whole = |cache: &LayerCache| matches!(cache, LayerCache::Full(_) | LayerCache::Latent(_));
+    let default = match on_cuda() && model.caches().iter().all(whole) {
+        true => 2048,
+        false => 512,
+    };
+    options.prefill_chunk.unwrap_or(default).max(1)
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -96,7 +109,7 @@ impl Default for Options {
             device: None,
             weights: WeightsMode::default(),
             adapters: None,
-            prefill_chunk: 512,
+            prefill_chunk: None,
             context_length: None,
             queue_limit: 64,
             max_running: 8,
@@ -210,6 +223,7 @@ impl EngineThread {
                 generation.eos_token_id.push(*id);
             }
         }
+        let chunk = chunk_for(model.as_ref(), options);
         let facts = model.facts();
         let own = facts.context_length.unwrap_or(DEFAULT_CONTEXT);
         let facts = Facts {
@@ -221,8 +235,8 @@ impl EngineThread {
             weight_bytes: facts.weight_bytes,
             text_only,
             load_seconds: started.elapsed().as_secs_f64(),
+            prefill_chunk: chunk,
         };
-        let chunk = options.prefill_chunk.max(1);
         let footprint = Footprint::of(model.as_ref(), chunk)?;
         let reserve = options.answer_reserve;
         let budget = Budget::new(budget, facts.weight_bytes, footprint, reserve);
@@ -558,7 +572,8 @@ impl EngineThread {
         let offset = sequence.held();
         let _working = self.inbox.watch.begin(Work::Prefill { tokens, offset });
         let model = self.model.as_ref();
-        self.prefixes.prefill(model, sequence, tokens)
+        let alone = self.decoding.len() == 0;
+        self.prefixes.prefill(model, sequence, tokens, alone)
     }
 
     /// Takes leave of sequences: those that failed are told, what the others computed is kept for

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use super::error::{check, install_handler};
 use super::eval::Postponed;
-use super::{Dtype, Error, Result};
+use super::{Dtype, Error, Result, on_cuda, upload};
 
 /// A handle to an MLX array. Cloning shares the data; dropping releases the handle.
 ///
@@ -80,6 +80,12 @@ impl Array {
         if needed != Some(bytes.len()) {
             let message = format!("{} bytes given for {dtype}{shape:?}", bytes.len());
             return Err(Error::new(op, &[], message));
+        }
+        if bytes.len() >= upload::LARGE
+            && on_cuda()
+            && let Some(array) = upload::upload(bytes, shape, dtype)?
+        {
+            return Ok(array);
         }
         // mlx-c reads through a pointer of the element's type; a memory-mapped tensor may start
         // anywhere, so a misaligned one goes through an aligned copy.
@@ -248,7 +254,7 @@ impl Array {
     }
 
     #[track_caller]
-    fn compute(&self) -> Result<()> {
+    pub(super) fn compute(&self) -> Result<()> {
         // SAFETY: the handle is live.
         check("eval", &[self], || unsafe {
             mlx_sys::mlx_array_eval(self.raw())

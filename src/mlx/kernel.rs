@@ -1,6 +1,6 @@
 //! CUDA kernels of our own, which MLX compiles at first use and keeps as PTX.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use super::error::check;
 use super::runtime::{Device, current_device, stream};
@@ -10,6 +10,28 @@ use super::{Array, Dtype, Error, Result};
 /// Whether this thread computes with CUDA.
 pub fn on_cuda() -> bool {
     !cfg!(target_os = "macos") && current_device() == Some(Device::Gpu)
+}
+
+/// What a kernel gets for an input that is a view of an array, such as a part of its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Views {
+    /// A copy in row-major order, made for each launch.
+    Copied,
+    /// Itself; the kernel reads its strides.
+    AsTheyAre,
+}
+
+/// The source without comments and indents: MLX puts it together with its constants, hashes and searches
+/// it at each launch.
+fn without_comments(source: &CStr) -> CString {
+    let text = source.to_string_lossy();
+    let lines = text.lines().map(|line| {
+        let code = line.split_once("//").map_or(line, |(code, _)| code);
+        code.trim()
+    });
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    // It was a C string before.
+    CString::new(lines.join("\n")).unwrap_or_else(|_| source.to_owned())
 }
 
 /// A constant that a kernel is compiled for.
@@ -63,8 +85,10 @@ impl CudaKernel {
         inputs: &[&CStr],
         outputs: &[&CStr],
         source: &CStr,
+        views: Views,
     ) -> Self {
         let (inputs, outputs) = (Names::of(inputs), Names::of(outputs));
+        let source = without_comments(source);
         // SAFETY: all strings are NUL-terminated and copied; the lists are live.
         let raw = unsafe {
             mlx_sys::mlx_fast_cuda_kernel_new(
@@ -73,7 +97,7 @@ impl CudaKernel {
                 outputs.0,
                 source.as_ptr(),
                 c"".as_ptr(),
-                true,
+                views == Views::Copied,
                 0,
             )
         };

@@ -28,6 +28,7 @@ mod ragged;
 mod random;
 mod runtime;
 mod shape;
+mod upload;
 
 pub use array::{Array, Element};
 pub use compile::Compiled;

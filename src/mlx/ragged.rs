@@ -11,15 +11,20 @@
 
 use std::ffi::CStr;
 
-use super::kernel::{Constant, CudaKernel, Launch, on_cuda};
+use super::kernel::{Constant, CudaKernel, Launch, Views, on_cuda};
 use super::{Array, Dtype, Error, Result, async_eval};
 
 /// Threads of a block.
-const THREADS: i32 = 128;
+const THREADS: i32 = 256;
 /// Blocks that keep a large GPU busy; fewer are split along the entries.
 const BUSY: usize = 528;
 /// Entries that are worth a block of their own.
-const PART: usize = 128;
+const PART: usize = 256;
+/// So few rows of so few entries take the time of one block: its heads are shared out to as many blocks.
+const FEW: i32 = 2;
+const SHORT: usize = 512;
+/// Bytes of a block's shared memory that its heads may take.
+const SHARED: i32 = 40 << 10;
 
 /// A kernel's source, which C wants with a NUL behind it.
 macro_rules! source {
@@ -48,6 +53,7 @@ thread_local! {
             &[c"new_keys", c"new_values", c"keys", c"values", c"span"],
             &[c"done"],
             WRITE,
+            Views::Copied,
         ),
         attention: CudaKernel::new(
             (c"pensieve_ragged_attention", "ragged_attention"),
@@ -56,12 +62,14 @@ thread_local! {
             ],
             &[c"attended", c"stats"],
             ATTENTION,
+            Views::AsTheyAre,
         ),
         merge: CudaKernel::new(
             (c"pensieve_ragged_merge", "ragged_merge"),
-            &[c"parts", c"stats", c"sinks", c"count"],
+            &[c"parts", c"stats", c"sinks"],
             &[c"attended"],
             MERGE,
+            Views::Copied,
         ),
     };
 }
@@ -320,18 +328,22 @@ impl Ragged {
             return Err(Error::new("ragged_attention", &[queries], message));
         }
         let queries = queries.astype(dtype)?;
-        let unused = Array::from_slice(&[0.0f32], &[1])?;
+        // Without sinks anything may stand in their place; an array from the host would be read from
+        // there by each launch.
         let weights = match sinks {
             Some(sinks) => sinks.astype(Dtype::Float32)?,
-            None => unused,
+            None => self.spans.clone(),
         };
-        let heads = self.heads_of_a_block(grouped);
-        let blocks = b as usize * (n_heads / heads) as usize;
         let longest = self.stretches.iter().map(|&(_, n)| n).max().unwrap_or(1);
-        let splits = BUSY
-            .div_ceil(blocks)
-            .min(longest.div_ceil(PART))
-            .clamp(1, 64) as i32;
+        let (heads, splits) = match b <= FEW && longest <= SHORT {
+            true => (1, 1),
+            false => {
+                let heads = self.heads_of_a_block(grouped);
+                let blocks = b as usize * (n_heads / heads) as usize;
+                let splits = BUSY.div_ceil(blocks).min(longest.div_ceil(PART));
+                (heads, splits.clamp(1, 64) as i32)
+            }
+        };
         let split = splits > 1;
         let partial = if split { Dtype::Float32 } else { out };
         let values = self.values.as_ref().unwrap_or(&self.keys);
@@ -368,7 +380,6 @@ impl Ragged {
         if !split {
             return Ok(attended.clone());
         }
-        let count = Array::from_slice(&[splits], &[1])?;
         let launch = Launch {
             outputs: &[(&[b, n_heads, 1, value], out)],
             blocks: [b * n_heads, 1, 1],
@@ -381,7 +392,7 @@ impl Ragged {
                 (c"SINKS", Constant::Bool(sinks.is_some())),
             ],
         };
-        let inputs = [attended, stats, &weights, &count];
+        let inputs = [attended, stats, &weights];
         let merged = KERNELS.with(|kernels| kernels.merge.call(&inputs, &launch))?;
         let merged = merged.into_iter().next();
         merged.ok_or_else(|| {
@@ -391,7 +402,7 @@ impl Ragged {
     }
 
     /// How many of the `grouped` query heads of a key head a block serves: as many as its threads
-    /// have registers for.
+    /// have registers for, and its warps' results room.
     fn heads_of_a_block(&self, grouped: i32) -> i32 {
         let pack = 16 / self.sizes.dtype.size().max(1) as i32;
         let widest = self.sizes.key.max(self.sizes.value) / pack;
@@ -401,7 +412,8 @@ impl Ragged {
             .unwrap_or(32);
         let each = |width: i32| (width / pack + lanes - 1) / lanes * pack;
         let a_head = each(self.sizes.key) + each(self.sizes.value);
-        let most = (128 / a_head).clamp(1, 8);
+        let room = SHARED / (THREADS / 32 * self.sizes.value * 4).max(1);
+        let most = (128 / a_head).min(room).clamp(1, 8);
         (1..=most)
             .rev()
             .find(|heads| grouped % heads == 0)

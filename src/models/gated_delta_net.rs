@@ -101,15 +101,21 @@ impl GatedDeltaNet {
         let qkv = self.conv1d.forward(&self.in_proj_qkv.forward(x)?, cache)?;
         let [q, k, v] = self.heads(&Activation::Silu.apply(&qkv)?)?;
         let dt = self.in_proj_a.forward(x)?.add(&self.dt_bias)?;
-        let rule = GatedDelta {
-            q: &q,
-            k: &k,
-            v: &v,
-            log_decay: &softplus(&dt)?.multiply(&self.slope)?, // [B, L, Hv]
-            beta: &self.in_proj_b.forward(x)?.sigmoid()?,
-        };
-        let (y, state) = rule.forward(cache.state())?;
-        cache.advance(Some(state), batch)?;
+        let log_decay = softplus(&dt)?.multiply(&self.slope)?; // [B, L, Hv]
+        let beta = self.in_proj_b.forward(x)?.sigmoid()?;
+        let y = cache.scan(batch, |range, state| {
+            let part = |array: &Array| array.slice_axis(1, range.start, range.end);
+            let rule = GatedDelta {
+                q: &part(&q)?,
+                k: &part(&k)?,
+                v: &part(&v)?,
+                log_decay: &part(&log_decay)?,
+                beta: &part(&beta)?,
+            };
+            let (y, behind) = rule.forward(state.as_ref())?;
+            *state = Some(behind);
+            Ok(y)
+        })?;
         let y = self.norm.forward(&y)?.astype(Dtype::Float32)?;
         let z = self.in_proj_z.forward(x)?.astype(Dtype::Float32)?;
         let z = z.unflatten(2, &[n_v_heads, d_v])?; // [B, L, Hv, Dv]

@@ -180,19 +180,15 @@ impl Moe {
         };
         let w = w.at("shared_mlp");
         let d_ff = positive(config, "shared_intermediate_size")?;
-        let [gate_proj, up_proj] = w.split_linear("input_linear", [d_ff; 2], d_model, false)?;
+        let gate_up = w.split_linear("input_linear", [d_ff; 2], d_model, false)?;
+        let down_proj = w.linear("output_linear", [d_model, d_ff], false)?;
         Ok(Self {
             router: moe
                 .at("router")
                 .linear("layer", [n_experts, d_model], false)?,
             top_k,
             experts,
-            shared: GatedMlp {
-                gate_proj,
-                up_proj,
-                down_proj: w.linear("output_linear", [d_model, d_ff], false)?,
-                activation: Activation::Silu,
-            },
+            shared: GatedMlp::new(gate_up, down_proj)?,
         })
     }
 

@@ -145,7 +145,7 @@ impl ShortConv {
         let cache = cache.as_recurrent()?;
         let [b, c, x] = self.in_proj.forward(x)?.split([self.d_model; 3], -1)?;
         let convolved = self.conv.forward(&b.multiply(&x)?, cache)?;
-        cache.advance(None, batch)?;
+        cache.advance(batch)?;
         self.out_proj.forward(&c.multiply(&convolved)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Grouped-query attention, the common form and its usual variations.
 
-use super::{Linear, PositionScale, RmsNorm, Rope};
+use super::{Joined, Linear, PositionScale, RmsNorm, Rope};
 use crate::cache::{Attend, Batch, KvView, LayerCache};
 use crate::checkpoint::{Cursor, LoadResult};
 use crate::mlx::{Array, Result};
@@ -65,6 +65,8 @@ pub struct Attention {
     pub softcap: Option<f32>,
     /// A learned score for each head that takes its share of the softmax, `[H]`.
     pub sinks: Option<Array>,
+    /// The first three projections as one layer.
+    qkv: Option<Joined<3>>,
     n_heads: i32,
     n_kv_heads: i32,
     head_dim: i32,
@@ -83,7 +85,7 @@ impl Attention {
             w.linear("v_proj", [keys, d_model], qkv_bias)?,
         ];
         let o_proj = w.linear("o_proj", [d_model, queries], shape.o_bias)?;
-        Ok(Self::new(qkv, o_proj, shape, rope))
+        Self::new(qkv, o_proj, shape, rope).joined()
     }
 
     /// The same with `qkv_proj`, the first three in one matrix in this order.
@@ -92,7 +94,13 @@ impl Attention {
         let parts = [queries, keys, keys];
         let qkv = w.split_linear("qkv_proj", parts, shape.d_model, shape.qkv_bias)?;
         let o_proj = w.linear("o_proj", [shape.d_model, queries], shape.o_bias)?;
-        Ok(Self::new(qkv, o_proj, shape, rope))
+        Self::new(qkv, o_proj, shape, rope).joined()
+    }
+
+    /// With one product for queries, keys and values where that pays.
+    fn joined(mut self) -> LoadResult<Self> {
+        self.qkv = Joined::of([&mut self.q_proj, &mut self.k_proj, &mut self.v_proj])?;
+        Ok(self)
     }
 
     /// From its projections: queries, keys and values, and the output.
@@ -113,6 +121,7 @@ impl Attention {
             scale: 1.0 / (shape.head_dim as f32).sqrt(),
             softcap: None,
             sinks: None,
+            qkv: None,
             n_heads: shape.n_heads as i32,
             n_kv_heads: shape.n_kv_heads as i32,
             head_dim: shape.head_dim as i32,
@@ -142,8 +151,14 @@ impl Attention {
 
     /// `x [B, L, d_model]` to the same shape; keys and values join `cache`.
     pub fn forward(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<Array> {
-        let queries = self.queries(x, batch)?;
-        let view = self.remember(x, batch, cache)?;
+        let joined = self.qkv.as_ref().map(|all| all.side_by_side(x));
+        let (queries, view) = match joined.transpose()?.flatten() {
+            Some(all) => {
+                let [queries, keys, values] = self.part(&all, batch)?;
+                (queries, cache.update(&keys, &values, batch)?)
+            }
+            None => (self.queries(x, batch)?, self.remember(x, batch, cache)?),
+        };
         self.output(&self.attend(&queries, &view)?)
     }
 
@@ -168,15 +183,37 @@ impl Attention {
 
     /// Adds the keys and values of `x [B, L, d_model]` to `cache` and shows what queries may see.
     pub fn remember(&self, x: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<KvView> {
+        let keys = self.split_keys(self.k_proj.forward(x)?, batch)?;
+        let values = self.v_proj.forward(x)?;
+        let values = self.split(values, self.n_kv_heads, None, None, batch)?;
+        cache.update(&keys, &values, batch)
+    }
+
+    /// The turned queries `[B, H, L, D]`, the turned keys and the values `[B, K, L, D]` of all three side
+    /// by side, `[B, L, (H + 2K) * D]`.
+    fn part(&self, all: &Array, batch: &Batch) -> Result<[Array; 3]> {
+        let (h, k, d) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let [turning, values] = all.split([(h + k) * d, k * d], -1)?;
+        let values = self.split(values, k, None, None, batch)?;
+        if self.qk_norm.is_some() || self.position_scale.is_some() {
+            let [queries, keys] = turning.split([h * d, k * d], -1)?;
+            let queries = self.split_queries(queries, batch)?;
+            return Ok([queries, self.split_keys(keys, batch)?, values]);
+        }
+        let turned = self.split(turning, h + k, None, self.rope.as_ref(), batch)?;
+        let [queries, keys] = turned.split([h, k], 1)?;
+        Ok([queries, keys, values])
+    }
+
+    /// The turned keys `[B, K, L, D]` of projected ones `[B, L, K * D]`.
+    fn split_keys(&self, projected: Array, batch: &Batch) -> Result<Array> {
         let norm = self.qk_norm.as_ref().map(|norm| match norm {
             QkNorm::Whole(_, k) => (Stage::Joined, k),
             QkNorm::Heads(_, k) => (Stage::Split, k),
             QkNorm::TurnedHeads(_, k) => (Stage::Turned, k),
         });
-        let (keys, values) = (self.k_proj.forward(x)?, self.v_proj.forward(x)?);
-        let keys = self.split(keys, self.n_kv_heads, norm, self.rope.as_ref(), batch)?;
-        let values = self.split(values, self.n_kv_heads, None, None, batch)?;
-        cache.update(&keys, &values, batch)
+        let rope = self.rope.as_ref();
+        self.split(projected, self.n_kv_heads, norm, rope, batch)
     }
 
     /// Attention of the queries to what `view` shows, the heads joined: `[B, L, H * D]`.

@@ -2,8 +2,8 @@
 
 use super::Adapter;
 use crate::mlx::{
-    Array, Device, Dtype, Quantized, Result, current_device, dense_matmul, dequantize,
-    gather_dense, gather_qmm, quantized_matmul, quantized_rows,
+    Array, Device, Dtype, Quantized, Result, current_device, dense_matmul, dequantize, eval,
+    gather_dense, gather_qmm, on_cuda, quantized_matmul, quantized_rows,
 };
 
 /// A weight matrix `[.., out, in]`. Which kind it is depends on its tensors alone, so one model file
@@ -41,11 +41,71 @@ impl Matrix {
         })
     }
 
+    /// Rows of `[.., out, in]`.
+    fn n_rows(&self) -> Result<i32> {
+        match self {
+            Matrix::Dense(weight) => weight.dim(-2),
+            Matrix::Quant(weight) => weight.scales.dim(-2),
+        }
+    }
+
+    fn eval(&self) -> Result<()> {
+        match self {
+            Matrix::Dense(weight) => weight.eval(),
+            Matrix::Quant(w) => {
+                let parts = [Some(&w.weight), Some(&w.scales), w.biases.as_ref()];
+                eval(&parts.into_iter().flatten().collect::<Vec<_>>())
+            }
+        }
+    }
+
     /// The matrix itself, unpacked in the type of its scales if it is packed.
     pub fn unpacked(&self) -> Result<Array> {
         match self {
             Matrix::Dense(weight) => Ok(weight.clone()),
             Matrix::Quant(weight) => dequantize(weight, weight.dtype()),
+        }
+    }
+
+    /// Matrices `[out, in]` of one kind one behind the other; none where they are of several kinds.
+    fn stacked(parts: &[&Matrix]) -> Result<Option<Matrix>> {
+        let join = |arrays: Vec<&Array>| Array::concatenate(&arrays, 0);
+        let dense: Vec<&Array> = parts.iter().filter_map(|part| part.dense()).collect();
+        let packed: Vec<&Quantized> = parts.iter().filter_map(|part| part.packed()).collect();
+        if let Some(first) = dense.first().filter(|_| packed.is_empty()) {
+            let same = dense.iter().all(|array| array.dtype() == first.dtype());
+            return Ok(match same {
+                true => Some(Matrix::Dense(join(dense)?)),
+                false => None,
+            });
+        }
+        let Some(first) = packed.first().filter(|_| dense.is_empty()) else {
+            return Ok(None);
+        };
+        let scheme = |w: &Quantized| (w.mode, w.bits, w.group_size, w.scales.dtype());
+        if packed.iter().any(|w| scheme(w) != scheme(first)) {
+            return Ok(None);
+        }
+        let biases: Vec<&Array> = packed.iter().filter_map(|w| w.biases.as_ref()).collect();
+        Ok(Some(Matrix::Quant(Quantized {
+            weight: join(packed.iter().map(|w| &w.weight).collect())?,
+            scales: join(packed.iter().map(|w| &w.scales).collect())?,
+            biases: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+            ..**first
+        })))
+    }
+
+    fn dense(&self) -> Option<&Array> {
+        match self {
+            Matrix::Dense(weight) => Some(weight),
+            Matrix::Quant(_) => None,
+        }
+    }
+
+    fn packed(&self) -> Option<&Quantized> {
+        match self {
+            Matrix::Dense(_) => None,
+            Matrix::Quant(weight) => Some(weight),
         }
     }
 
@@ -89,6 +149,71 @@ impl Linear {
             }
             (weight, Some(bias)) => weight.times(x)?.add(bias),
         }
+    }
+}
+
+/// Rows up to which a common product pays.
+const FEW: usize = 64;
+
+/// Linear layers of one input whose matrices stand one behind the other, so that one product serves
+/// all of them. On CUDA a step of few sequences is bound by launches as much as by bytes, and small
+/// products leave the device idle.
+#[derive(Clone, Debug)]
+pub struct Joined<const N: usize> {
+    all: Linear,
+    widths: [i32; N],
+}
+
+impl<const N: usize> Joined<N> {
+    /// Of layers whose matrices become views of the common one; none where it does not pay, or they
+    /// are of different kinds.
+    ///
+    /// # Errors
+    /// If MLX fails; the layers are as before.
+    pub fn of(layers: [&mut Linear; N]) -> Result<Option<Self>> {
+        let plain = |layer: &&mut Linear| layer.adapter.is_none() && layer.bias.is_none();
+        if !on_cuda() || !layers.iter().all(plain) {
+            return Ok(None);
+        }
+        let parts: Vec<&Matrix> = layers.iter().map(|layer| &layer.weight).collect();
+        let Some(all) = Matrix::stacked(&parts)? else {
+            return Ok(None);
+        };
+        let mut widths = [0; N];
+        let mut views = Vec::with_capacity(N);
+        let mut start = 0;
+        for (width, part) in widths.iter_mut().zip(parts) {
+            *width = part.n_rows()?;
+            let end = start + *width;
+            views.push(all.map(|part| part.slice_axis(-2, start, end))?);
+            start = end;
+        }
+        all.eval()?;
+        for (layer, view) in layers.into_iter().zip(views) {
+            view.eval()?;
+            layer.weight = view;
+        }
+        let all = Linear {
+            weight: all,
+            bias: None,
+            adapter: None,
+        };
+        Ok(Some(Self { all, widths }))
+    }
+
+    /// What the layers make of `x [.., in]`, side by side; none for many rows, where products are as fast
+    /// by themselves, and what follows reads whole rows faster.
+    pub fn side_by_side(&self, x: &Array) -> Result<Option<Array>> {
+        match x.size() > FEW * x.dim(-1)? as usize {
+            true => Ok(None),
+            false => self.all.forward(x).map(Some),
+        }
+    }
+
+    /// The same one by one, views.
+    pub fn forward(&self, x: &Array) -> Result<Option<[Array; N]>> {
+        let all = self.side_by_side(x)?;
+        all.map(|all| all.split(self.widths, -1)).transpose()
     }
 }
 

@@ -19,7 +19,7 @@ pub use adapter::Adapter;
 pub use attention::{Attention, AttentionShape, QkNorm};
 pub use conv::Conv1d;
 pub use gated_delta::GatedDelta;
-pub use linear::{Embedding, Linear, Matrix, SwitchLinear};
+pub use linear::{Embedding, Joined, Linear, Matrix, SwitchLinear};
 pub use mla::{Mla, MlaShape};
 pub use mlp::GatedMlp;
 pub use moe::{

@@ -161,7 +161,8 @@ impl Rope {
             &scaled
         };
         let (dims, traditional, freqs) = (self.dims, self.traditional, &self.freqs);
-        match batch.offset() {
+        // On CUDA a number from the host would be an array there for each layer.
+        match batch.offset().filter(|_| !mlx::on_cuda()) {
             Some(offset) => mlx::rope(x, dims, traditional, freqs, self.scale, offset as i32),
             None => {
                 let starts = batch.starts()?;

@@ -107,9 +107,9 @@ impl Mamba2 {
             c: c.unflatten(-1, &groups)?,             // [B, L, G, N]
             dt,
         };
-        let mut state = cache.state().cloned();
-        let y = self.ssm.forward(&tokens, &mut state)?;
-        cache.advance(state, batch)?;
+        let y = cache.scan(batch, |part, state| {
+            self.ssm.forward(&tokens.part(part)?, batch, state)
+        })?;
         let y = y.flatten(2, 3)?; // [B, L, H * P]
         self.out_proj.forward(&self.norm.forward(&y, &gate)?)
     }
@@ -158,9 +158,22 @@ struct Tokens {
     dt: Array,
 }
 
+impl Tokens {
+    /// Those of a range.
+    fn part(&self, range: std::ops::Range<i32>) -> Result<Self> {
+        let part = |array: &Array| array.slice_axis(1, range.start, range.end);
+        Ok(Self {
+            x: part(&self.x)?,
+            b: part(&self.b)?,
+            c: part(&self.c)?,
+            dt: part(&self.dt)?,
+        })
+    }
+}
+
 impl Ssm {
     /// Answers `[B, L, H, P]`; `state [B, G, R, P, N]` moves behind the last token.
-    fn forward(&self, tokens: &Tokens, state: &mut Option<Array>) -> Result<Array> {
+    fn forward(&self, tokens: &Tokens, batch: &Batch, state: &mut Option<Array>) -> Result<Array> {
         let x = tokens.x.astype(Dtype::Float32)?;
         let (l, n_heads, n_groups) = (x.dim(1)?, x.dim(2)?, tokens.b.dim(2)?);
         let groups = [n_groups, n_heads / n_groups];
@@ -180,7 +193,7 @@ impl Ssm {
         };
         let y = match l {
             1 => parts.step(state)?,
-            _ => parts.by_chunks(l, state)?,
+            _ => parts.by_chunks(l, batch, state)?,
         };
         let y = y.flatten(1, 2)?.transpose_axes(&[0, 2, 1, 3])?; // [B, L, H, P]
         let passed = x.multiply(&self.d.astype(Dtype::Float32)?.expand_dims(-1)?)?;
@@ -221,9 +234,9 @@ impl Chunk {
     }
 
     /// L tokens, a chunk at a time: `[B, G, R, L, P]`.
-    fn by_chunks(&self, l: i32, state: &mut Option<Array>) -> Result<Array> {
+    fn by_chunks(&self, l: i32, batch: &Batch, state: &mut Option<Array>) -> Result<Array> {
         if l <= CHUNK {
-            return self.dual(l, state);
+            return self.dual(l, batch, state);
         }
         let mut answers = Vec::new();
         for start in (0..l).step_by(CHUNK as usize) {
@@ -234,26 +247,24 @@ impl Chunk {
                 c: self.c.slice_axis(-2, start, end)?,
                 decay: self.decay.slice_axis(-1, start, end)?,
             };
-            answers.push(part.dual(end - start, state)?);
+            answers.push(part.dual(end - start, batch, state)?);
         }
         Array::concatenate(&answers.iter().collect::<Vec<_>>(), -2)
     }
 
     /// The whole chunk by matrix products: `[B, G, R, L, P]`.
-    fn dual(&self, l: i32, state: &mut Option<Array>) -> Result<Array> {
+    fn dual(&self, l: i32, batch: &Batch, state: &mut Option<Array>) -> Result<Array> {
         // What is left at token i of what token j brought. The logarithms are summed afresh for each
         // pair: differences of running sums would lose the small ones behind a large one.
-        let mut shape = self.decay.shape();
-        shape.push(l);
+        let [before, upto] = batch.triangles(l)?;
         let left = self
             .decay
             .expand_dims(-1)?
-            .broadcast_to(&shape)?
-            .tril(-1)?
+            .multiply(&before)?
             .cumsum(-2, false, true)?
             .exp()?; // [B, G, R, L, L]
-        let scores = self.c.matmul(&self.b.swap_last()?)?; // [B, G, 1, L, L]
-        let mut y = scores.multiply(&left)?.tril(0)?.matmul(&self.x)?; // [B, G, R, L, P]
+        let scores = self.c.matmul(&self.b.swap_last()?)?.multiply(&upto)?; // [B, G, 1, L, L]
+        let mut y = scores.multiply(&left)?.matmul(&self.x)?; // [B, G, R, L, P]
         let at_end = left.slice_axis(-2, l - 1, l)?; // [B, G, R, 1, L]
         let mut next = self.x.swap_last()?.multiply(&at_end)?.matmul(&self.b)?; // [B, G, R, P, N]
         if let Some(state) = state {
@@ -305,6 +316,7 @@ mod tests {
     /// The answers to all tokens, so many at a time.
     fn by(ssm: &Ssm, all: &Tokens, lengths: impl Iterator<Item = i32>) -> (Array, Array) {
         let (mut state, mut answers, mut start) = (None, Vec::new(), 0);
+        let batch = Batch::single(&[0], 0).unwrap();
         for length in lengths {
             let end = TOKENS.min(start + length);
             let cut = |part: &Array| part.slice_axis(1, start, end).unwrap();
@@ -314,7 +326,7 @@ mod tests {
                 c: cut(&all.c),
                 dt: cut(&all.dt),
             };
-            answers.push(ssm.forward(&part, &mut state).unwrap());
+            answers.push(ssm.forward(&part, &batch, &mut state).unwrap());
             state.as_ref().unwrap().eval().unwrap();
             start = end;
             if start == TOKENS {

@@ -160,15 +160,16 @@ impl PrefixCache {
         Ok(restored)
     }
 
-    /// Keeps what `caches` hold of these tokens, as far as the budget allows. With `keep` a sequence is
+    /// Keeps what `caches` hold of these tokens, and perhaps of more, as far as the budget allows. With `keep` a sequence is
     /// likely to go on from here; otherwise what only helps to go on from here is the first to be given
     /// up. Waits for the caches to be computed.
     ///
     /// # Errors
-    /// If the caches hold another number of tokens, or MLX fails; nothing of them is then kept.
+    /// If the caches hold fewer tokens, recurrent ones are not [marked](LayerCache::mark) there, or MLX
+    /// fails; nothing of them is then kept.
     pub fn store(&mut self, tokens: &[u32], caches: &[LayerCache], keep: bool) -> Result<()> {
         let end = tokens.len();
-        if let Some(cache) = caches.iter().find(|cache| cache.len() != end) {
+        if let Some(cache) = caches.iter().find(|cache| !cache.reaches(end)) {
             let message = format!("{end} tokens to store, but a cache holds {}", cache.len());
             return Err(Error::new("prefix", &[], message));
         }

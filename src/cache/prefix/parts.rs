@@ -41,13 +41,21 @@ impl LayerCache {
         }
     }
 
-    /// Its arrays: the entries at positions `from..to`, views, or the state.
+    /// Whether it can tell what it was when it held `len` tokens.
+    pub(super) fn reaches(&self, len: usize) -> bool {
+        match self {
+            LayerCache::Recurrent(cache) => cache.reaches(len),
+            cache => cache.len() >= len,
+        }
+    }
+
+    /// Its arrays: the entries at positions `from..to`, views, or the state at `to`.
     pub(super) fn parts(&self, from: usize, to: usize) -> Result<Vec<Option<Array>>> {
         match self {
             LayerCache::Full(cache) => Ok(cache.entries(from, to)?.into()),
             LayerCache::Latent(cache) => Ok(vec![cache.entries(from, to)?]),
             LayerCache::Window(cache) => Ok(cache.entries(from, to)?.into()),
-            LayerCache::Recurrent(cache) => Ok(cache.parts().into()),
+            LayerCache::Recurrent(cache) => Ok(cache.parts(to).into()),
             LayerCache::Rows(_) | LayerCache::Arena(_) => {
                 let message = "sequences in a batch are stored one by one; split them first";
                 Err(Error::new("prefix", &[], message))

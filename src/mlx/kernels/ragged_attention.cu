@@ -7,7 +7,8 @@
 //
 // Inputs
 //   queries   T [B, N_HEADS, 1, DK]
-//   new_keys  T [B, N_KV, 1, DK],  new_values T [B, N_KV, 1, DV]
+//   new_keys  T [B, N_KV, 1, DK],  new_values T [B, N_KV, 1, DV]; these three may be views with any
+//             strides
 //   keys      T [places, N_KV, DK], values T [places, N_KV, DV]; with WITHIN values are the first DV
 //             features of keys
 //   spans     int32 [B, 2]: place of the first entry that the query sees, and how many there are, the
@@ -27,7 +28,7 @@ constexpr int LANES = WIDEST > 16 ? 32 : WIDEST > 8 ? 16 : WIDEST > 4 ? 8 : 4;
 constexpr int GROUPS = THREADS / LANES;
 constexpr int EK = (KEY_PACKS + LANES - 1) / LANES;
 constexpr int EV = (VALUE_PACKS + LANES - 1) / LANES;
-constexpr int AHEAD = HEADS * (EK + EV) <= 8 ? 4 : 2;
+constexpr int AHEAD = HEADS * (EK + EV) <= 2 ? 8 : HEADS * (EK + EV) <= 8 ? 4 : 2;
 constexpr int PARTS = N_HEADS / N_KV / HEADS;
 const float scale = __int_as_float(SCALE);
 const float cap = __int_as_float(CAP);
@@ -35,6 +36,19 @@ const float nothing = -__int_as_float(0x7f800000);
 
 struct alignas(16) Pack {
   T v[VEC];
+};
+
+// Features of a view, VEC of them from `c * VEC` on.
+auto take = [](const T* from, long step, int c) {
+  Pack pack;
+  if (step == 1 && reinterpret_cast<size_t>(from) % sizeof(Pack) == 0) {
+    return reinterpret_cast<const Pack*>(from)[c];
+  }
+#pragma unroll
+  for (int i = 0; i < VEC; i++) {
+    pack.v[i] = from[(c * VEC + i) * step];
+  }
+  return pack;
 };
 
 const int split = blockIdx.x;
@@ -51,8 +65,8 @@ const int share = (count + splits - 1) / splits;
 const int begin = min(count, split * share);
 const int end = min(count, begin + share);
 
-const Pack* new_key = reinterpret_cast<const Pack*>(new_keys + (long(row) * N_KV + kv) * DK);
-const Pack* new_value = reinterpret_cast<const Pack*>(new_values + (long(row) * N_KV + kv) * DV);
+const T* new_key = new_keys + row * new_keys_strides[0] + kv * new_keys_strides[1];
+const T* new_value = new_values + row * new_values_strides[0] + kv * new_values_strides[1];
 
 float q[HEADS][EK][VEC];
 float acc[HEADS][EV][VEC];
@@ -62,14 +76,13 @@ float total[HEADS];
 for (int h = 0; h < HEADS; h++) {
   best[h] = nothing;
   total[h] = 0.0f;
-  const Pack* query =
-      reinterpret_cast<const Pack*>(queries + (long(row) * N_HEADS + head + h) * DK);
+  const T* query = queries + row * queries_strides[0] + (head + h) * queries_strides[1];
 #pragma unroll
   for (int e = 0; e < EK; e++) {
     const int c = lane + e * LANES;
     Pack pack = {};
     if (c < KEY_PACKS) {
-      pack = query[c];
+      pack = take(query, queries_strides[3], c);
     }
 #pragma unroll
     for (int i = 0; i < VEC; i++) {
@@ -99,7 +112,8 @@ for (int base = begin; base < end; base += GROUPS * AHEAD) {
       const int c = lane + e * LANES;
       key[a][e] = {};
       if (s < end && c < KEY_PACKS) {
-        key[a][e] = newest ? new_key[c] : reinterpret_cast<const Pack*>(keys + place * DK)[c];
+        key[a][e] = newest ? take(new_key, new_keys_strides[3], c)
+                           : reinterpret_cast<const Pack*>(keys + place * DK)[c];
       }
     }
 #pragma unroll
@@ -109,7 +123,8 @@ for (int base = begin; base < end; base += GROUPS * AHEAD) {
       if (WITHIN) {
         value[a][e] = key[a][e];
       } else if (s < end && c < VALUE_PACKS) {
-        value[a][e] = newest ? new_value[c] : reinterpret_cast<const Pack*>(values + place * DV)[c];
+        value[a][e] = newest ? take(new_value, new_values_strides[3], c)
+                             : reinterpret_cast<const Pack*>(values + place * DV)[c];
       }
     }
     // Blocks that share this key store the same bytes.
@@ -183,48 +198,65 @@ for (int base = begin; base < end; base += GROUPS * AHEAD) {
   }
 }
 
-// Merge what the groups found, one head at a time.
-__shared__ float found[GROUPS][DV];
-__shared__ float found_best[GROUPS];
-__shared__ float found_total[GROUPS];
+// Merge what the groups of a warp found, then what the warps found.
+constexpr int WARPS = THREADS / 32;
+__shared__ float found[HEADS][WARPS][DV];
+__shared__ float found_best[HEADS][WARPS];
+__shared__ float found_total[HEADS][WARPS];
+const int warp = threadIdx.x / 32;
 #pragma unroll
 for (int h = 0; h < HEADS; h++) {
-  __syncthreads();
-  if (lane == 0) {
-    found_best[group] = best[h];
-    found_total[group] = total[h];
+  float most = best[h];
+#pragma unroll
+  for (int offset = LANES; offset < 32; offset *= 2) {
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, offset));
+  }
+  const float share = best[h] == nothing ? 0.0f : expf(best[h] - most);
+  float sum = total[h] * share;
+#pragma unroll
+  for (int offset = LANES; offset < 32; offset *= 2) {
+    sum += __shfl_xor_sync(0xffffffffu, sum, offset);
   }
 #pragma unroll
   for (int e = 0; e < EV; e++) {
     const int c = lane + e * LANES;
-    if (c < VALUE_PACKS) {
 #pragma unroll
-      for (int i = 0; i < VEC; i++) {
-        found[group][c * VEC + i] = acc[h][e][i];
+    for (int i = 0; i < VEC; i++) {
+      float mixed = acc[h][e][i] * share;
+#pragma unroll
+      for (int offset = LANES; offset < 32; offset *= 2) {
+        mixed += __shfl_xor_sync(0xffffffffu, mixed, offset);
+      }
+      if (threadIdx.x % 32 < LANES && c < VALUE_PACKS) {
+        found[h][warp][c * VEC + i] = mixed;
       }
     }
   }
-  __syncthreads();
-  float most = nothing;
-  for (int g = 0; g < GROUPS; g++) {
-    most = fmaxf(most, found_best[g]);
+  if (threadIdx.x % 32 == 0) {
+    found_best[h][warp] = most;
+    found_total[h][warp] = sum;
   }
-  if (SINKS && !SPLIT) {
-    most = fmaxf(most, sinks[head + h]);
+}
+__syncthreads();
+for (int i = threadIdx.x; i < HEADS * DV; i += THREADS) {
+  const int h = i / DV;
+  const int d = i % DV;
+  float most = SINKS && !SPLIT ? sinks[head + h] : nothing;
+#pragma unroll
+  for (int w = 0; w < WARPS; w++) {
+    most = fmaxf(most, found_best[h][w]);
   }
   float sum = SINKS && !SPLIT ? expf(sinks[head + h] - most) : 0.0f;
-  for (int g = 0; g < GROUPS; g++) {
-    sum += found_best[g] == nothing ? 0.0f : found_total[g] * expf(found_best[g] - most);
+  float mixed = 0.0f;
+#pragma unroll
+  for (int w = 0; w < WARPS; w++) {
+    const float share = found_best[h][w] == nothing ? 0.0f : expf(found_best[h][w] - most);
+    sum += found_total[h][w] * share;
+    mixed += found[h][w][d] * share;
   }
   const long out = (long(row) * N_HEADS + head + h) * splits + split;
-  for (int d = threadIdx.x; d < DV; d += THREADS) {
-    float mixed = 0.0f;
-    for (int g = 0; g < GROUPS; g++) {
-      mixed += found_best[g] == nothing ? 0.0f : found[g][d] * expf(found_best[g] - most);
-    }
-    attended[out * DV + d] = static_cast<O>(SPLIT ? mixed : sum > 0.0f ? mixed / sum : 0.0f);
-  }
-  if (SPLIT && threadIdx.x == 0) {
+  attended[out * DV + d] = static_cast<O>(SPLIT ? mixed : sum > 0.0f ? mixed / sum : 0.0f);
+  if (SPLIT && d == 0) {
     stats[2 * out] = most;
     stats[2 * out + 1] = sum;
   }

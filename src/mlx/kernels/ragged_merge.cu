@@ -1,15 +1,14 @@
 // Merges the parts of `ragged_attention` with SPLIT: a block for each row and head.
 //
 // Inputs
-//   parts  float32 [B * N_HEADS, splits, DV], stats float32 [B * N_HEADS, splits, 2]
+//   parts  float32 [B, N_HEADS, splits, DV], stats float32 [B, N_HEADS, splits, 2]
 //   sinks  float32 [N_HEADS], or anything without SINKS
-//   count  int32 [1]: splits
 // Output
 //   attended O [B, N_HEADS, 1, DV]
 // Constants: O, N_HEADS, DV, THREADS, SINKS
 
 const float nothing = -__int_as_float(0x7f800000);
-const int splits = count[0];
+const int splits = stats_shape[2];
 const long head = blockIdx.x;
 const float* stat = stats + head * splits * 2;
 float most = SINKS ? sinks[head % N_HEADS] : nothing;

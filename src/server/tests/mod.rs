@@ -95,6 +95,7 @@ fn facts() -> Facts {
         weight_bytes: 1000,
         text_only: false,
         load_seconds: 0.5,
+        prefill_chunk: 512,
     }
 }
 
