@@ -2,7 +2,7 @@
 //! JSON object.
 //!
 //! The bytes before the first 0 are the body; the rest are the answer's tokens, two bytes each. Run with
-//! `cargo +nightly fuzz run bodies -- -dict=fuzz/bodies.dict`.
+//! `cargo fuzz run -s none bodies -- -dict=fuzz/bodies.dict`.
 #![no_main]
 
 use std::sync::LazyLock;

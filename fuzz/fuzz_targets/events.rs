@@ -1,7 +1,7 @@
 //! Any answer, in any pieces, is read back from every dialect's stream and whole answer as it was.
 //!
 //! Each line of the input is a piece: its first byte says of what kind, the rest is its text; in that of a
-//! call, tabs part the name and the pieces of the arguments. Run with `cargo +nightly fuzz run events`.
+//! call, tabs part the name and the pieces of the arguments. Run with `cargo fuzz run -s none events`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

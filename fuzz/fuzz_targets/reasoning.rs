@@ -1,7 +1,7 @@
 //! Any text, with any marks of reasoning and cut anywhere, comes out the same, with nothing lost.
 //!
 //! The first byte says which marks, the second where the text is cut, the third where the prompt
-//! leaves the model. Run with `cargo +nightly fuzz run reasoning -- -dict=fuzz/tool_calls.dict`.
+//! leaves the model. Run with `cargo fuzz run -s none reasoning -- -dict=fuzz/tool_calls.dict`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
 //! Any bytes are refused, or give a header whose tensors tile the file's data exactly.
 //!
-//! Run with `cargo +nightly fuzz run safetensors_header -- -dict=fuzz/safetensors_header.dict`.
+//! Run with `cargo fuzz run -s none safetensors_header -- -dict=fuzz/safetensors_header.dict`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

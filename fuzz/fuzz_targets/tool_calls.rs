@@ -1,7 +1,7 @@
 //! Any text, in any notation and cut anywhere, comes out the same, with nothing lost.
 //!
 //! The first byte says which notation, the second where the text is cut. Run with
-//! `cargo +nightly fuzz run tool_calls -- -dict=fuzz/tool_calls.dict`.
+//! `cargo fuzz run -s none tool_calls -- -dict=fuzz/tool_calls.dict`.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};

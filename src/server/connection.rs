@@ -164,6 +164,7 @@ impl AsyncRead for Stalling {
     }
 }
 
+// Events are small: hyper is left to put their parts together, which costs less than a list of them.
 impl AsyncWrite for Stalling {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -172,19 +173,6 @@ impl AsyncWrite for Stalling {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.watch(context, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watch(context, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -34,10 +34,6 @@ const EVENT: usize = 512;
 pub struct Sse(Vec<u8>);
 
 impl Sse {
-    fn with_room() -> Self {
-        Self(Vec::with_capacity(EVENT))
-    }
-
     /// What is on its way.
     pub fn into_text(self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
@@ -45,6 +41,7 @@ impl Sse {
 
     /// An event without a name.
     pub fn data(&mut self, data: &impl Serialize) {
+        self.0.reserve(EVENT);
         self.0.extend_from_slice(b"data: ");
         let from = self.0.len();
         if let Err(error) = serde_json::to_writer(&mut self.0, data) {
@@ -114,7 +111,7 @@ impl HttpBody for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        let mut out = Sse::with_room();
+        let mut out = Sse::default();
         if !this.opened {
             this.opened = true;
             this.reply.open(&mut out);

@@ -233,11 +233,33 @@ impl ReasoningParser {
 
     /// Takes the next text and returns what is certain.
     pub fn push(&mut self, text: &str) -> Vec<Output> {
-        for c in text.chars() {
-            self.held.push(c);
-            self.look();
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let (plain, blank) = match self.held.trim_start().is_empty() {
+                true => (self.plain(rest), rest.len() - rest.trim_start().len()),
+                false => (0, 0),
+            };
+            let width = if plain > 0 { plain } else { blank };
+            let (now, later) = rest.split_at(width.max(c.len_utf8()));
+            self.held.push_str(now);
+            if plain > 0 {
+                let text = std::mem::take(&mut self.held);
+                self.give(&text);
+            } else {
+                self.look();
+            }
+            rest = later;
         }
         std::mem::take(&mut self.out)
+    }
+
+    /// How many bytes at the beginning of `text` are part of no mark, whatever follows. They do not end in
+    /// white space.
+    fn plain(&self, text: &str) -> usize {
+        let awaited = self.awaited();
+        let begins = |c: char| awaited.iter().any(|(mark, _)| mark.starts_with(c));
+        let end = text.find(begins).unwrap_or(text.len());
+        text[..end].trim_end().len()
     }
 
     /// What was held back; the text is at its end.

@@ -25,6 +25,7 @@ struct Inner {
     tokenizer: tokenizers::Tokenizer,
     spelling: Spelling,
     byte_fallback: bool,
+    joins_bytes: bool,
     prepends_space: bool,
     special_ids: HashSet<u32>,
     special_tokens: Vec<String>,
@@ -61,6 +62,7 @@ impl Tokenizer {
             Spelling::Plain
         };
         let byte_fallback = types.contains("ByteFallback");
+        let joins_bytes = types.len() == 1 && spelling == Spelling::ByteLevel;
 
         let added = tokenizer.get_added_tokens_decoder();
         let mut special_ids = HashSet::new();
@@ -88,6 +90,7 @@ impl Tokenizer {
                 tokenizer,
                 spelling,
                 byte_fallback,
+                joins_bytes,
                 prepends_space,
                 special_ids,
                 special_tokens,
@@ -144,9 +147,14 @@ impl Tokenizer {
 
     /// The bytes that this one token stands for, a leading space included; empty for an unknown id.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
-        let Some(token) = self.token(id) else {
-            return Vec::new();
-        };
+        match self.token(id) {
+            Some(token) => self.bytes_of(token),
+            None => Vec::new(),
+        }
+    }
+
+    /// The bytes that a token of this spelling stands for.
+    pub(super) fn bytes_of(&self, token: String) -> Vec<u8> {
         // Decoders treat added tokens like all others, so that a tokenizer may add runs of `▁`.
         match self.inner.spelling {
             Spelling::ByteLevel => {
@@ -194,6 +202,11 @@ impl Tokenizer {
             .is_special_token(token)
     }
 
+    /// Whether a text is its tokens' bytes put together, and nothing else is done to it.
+    pub(super) fn joins_bytes(&self) -> bool {
+        self.inner.joins_bytes
+    }
+
     pub(super) fn spelling(&self) -> Spelling {
         self.inner.spelling
     }
@@ -222,13 +235,13 @@ impl Tokenizer {
 fn byte_of_char(c: char) -> Option<u8> {
     let code = u32::from(c);
     let printable = |b: u32| matches!(b, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
-    if code < 0x100 {
-        return printable(code).then_some(code as u8);
+    match code {
+        0..0x100 => printable(code).then_some(code as u8),
+        0x100..=0x120 => Some((code - 0x100) as u8),
+        0x121..=0x142 => Some((code - 0x121) as u8 + 0x7F),
+        0x143 => Some(0xAD),
+        _ => None,
     }
-    (0u32..0x100)
-        .filter(|&b| !printable(b))
-        .nth((code - 0x100) as usize)
-        .map(|b| b as u8)
 }
 
 /// The `type` of each decoder step.

@@ -21,7 +21,7 @@ use vendor::{Extra, vendor};
 const HELP: &str = "\
 usage: cargo xtask CHORE
 
-  run [-- ARGS]      build release and run pensieve; a bare text is a prompt, no text prints the help
+  run [-- ARGS]      build release and run pensieve; a text with spaces is a prompt, no text prints the help
   test [ARGS]        every test, as CI runs them; ARGS go to `cargo test`
   ci [--skip-tests]  formatting, lints, docs, tests, and the macOS cross-check
   vendor [--cuda] [--macos]
@@ -101,9 +101,8 @@ fn vendor_chore(flags: &[String]) -> Result {
     vendor(&extras?)
 }
 
-/// Builds release and runs it. A first word that is no subcommand is taken as a prompt.
+/// Builds release and runs it.
 fn pensieve(arguments: &[String]) -> Result {
-    const SUBCOMMANDS: [&str; 4] = ["run", "chat", "serve", "help"];
     vendor(&[])?;
     let arguments = match arguments.split_first() {
         Some((dashes, rest)) if dashes == "--" => rest,
@@ -111,10 +110,11 @@ fn pensieve(arguments: &[String]) -> Result {
     };
     let mut command = cargo();
     command.args(["run", "--release", "--package", "pensieve", "--"]);
-    match arguments.first().map(String::as_str) {
+    match arguments.first() {
         None => command.arg("--help"),
-        Some(first) if SUBCOMMANDS.contains(&first) || first.starts_with('-') => &mut command,
-        Some(_) => command.arg("run"),
+        // No subcommand is called so.
+        Some(first) if first.contains(char::is_whitespace) => command.arg("run"),
+        Some(_) => &mut command,
     };
     run(command.args(arguments))
 }

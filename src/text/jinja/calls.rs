@@ -146,7 +146,7 @@ fn loop_method(of: &Loop, name: &str, arguments: Arguments) -> Result<Value> {
         Some(last) => !last.equals(&now)?,
         None => true,
     };
-    if changed {
+    if changed && !of.over.get() {
         let old = of.last.replace(Some(now));
         drop(old);
     }

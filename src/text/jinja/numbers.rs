@@ -227,7 +227,7 @@ pub fn round_int(n: i128, digits: i128) -> i128 {
     if digits >= 0 {
         return n;
     }
-    let Some(unit) = u32::try_from(-digits)
+    let Some(unit) = u32::try_from(digits.unsigned_abs())
         .ok()
         .and_then(|digits| 10i128.checked_pow(digits))
     else {

@@ -1,8 +1,8 @@
 //! A rendering: scopes, and statements.
 //!
 //! Invariants: names are looked up from the innermost scope outwards, then among the variables given, then among the
-//! functions of the environment; a statement sets names in its own scope only. Scopes that macros keep, and namespaces,
-//! are emptied at the end, so that none keeps itself.
+//! functions of the environment; a statement sets names in its own scope only. Scopes that macros and recursive loops keep,
+//! and namespaces, are emptied at the end, oldest first, so that none keeps itself and no chain of them is dropped at once.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,11 +10,11 @@ use std::rc::Rc;
 use serde_json::{Map, Value as Json};
 
 use super::arguments::Arguments;
-use super::ast::{Kind, Stmt, Sym, Target, Tree};
+use super::ast::{For, Kind, Stmt, Sym, Target, Tree};
 use super::dict::Dict;
 use super::meter::{self, CALLS, Held};
 use super::text::{Builder, Str};
-use super::value::{Loop, Missing, Object, Value};
+use super::value::{Loop, Missing, Object, Value, deeper};
 use super::{Error, Result, calls, print};
 
 /// Names and their values.
@@ -78,7 +78,7 @@ pub struct Run<'t> {
     /// The template
     pub tree: &'t Tree,
     root: Rc<Scope>,
-    /// Scopes that macros keep
+    /// Scopes that macros and recursive loops keep
     kept: Vec<Rc<Scope>>,
     spaces: Vec<Rc<Object>>,
     calls: usize,
@@ -293,10 +293,15 @@ impl<'t> Run<'t> {
         Ok(Flow::Next)
     }
 
-    fn keep_macro(&mut self, at: usize, scope: &Rc<Scope>) -> Value {
+    /// Remembers a scope that a value holds, to empty it at the end.
+    fn keep(&mut self, scope: &Rc<Scope>) {
         if !self.kept.last().is_some_and(|kept| Rc::ptr_eq(kept, scope)) {
             self.kept.push(scope.clone());
         }
+    }
+
+    fn keep_macro(&mut self, at: usize, scope: &Rc<Scope>) -> Value {
+        self.keep(scope);
         Value::object(Object::Macro(at, scope.clone()))
     }
 
@@ -394,18 +399,37 @@ impl<'t> Run<'t> {
             return Ok(());
         }
         let held = Held::new(items.len() * size_of::<Value>());
+        if of.recursive {
+            self.keep(scope);
+        }
         let state = Rc::new(Object::Loop(Loop {
+            nesting: deeper(1, items.iter())?,
             items,
             at: Cell::new(0),
             depth,
             again: of.recursive.then(|| (at, scope.clone())),
             last: RefCell::default(),
+            over: Cell::new(false),
             _held: held,
         }));
-        let symbol = self.tree.names.iter().position(|name| &**name == "loop");
         let Object::Loop(this) = &*state else {
             return Ok(());
         };
+        let done = self.each(of, &state, this, scope, out);
+        this.over.set(true);
+        this.last.take();
+        done
+    }
+
+    fn each(
+        &mut self,
+        of: &'t For,
+        state: &Rc<Object>,
+        this: &Loop,
+        scope: &Rc<Scope>,
+        out: &mut Builder,
+    ) -> Result<()> {
+        let symbol = self.tree.names.iter().position(|name| &**name == "loop");
         for (n, item) in this.items.iter().enumerate() {
             this.at.set(n);
             let inner = Scope::within(scope);
@@ -417,7 +441,6 @@ impl<'t> Run<'t> {
                 break;
             }
         }
-        this.last.take();
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::arguments::{self, Arguments, count};
 use super::dict::Dict;
 use super::lexer::is_space;
 use super::run::Run;
-use super::text::{Builder, Str};
+use super::text::{Builder, Str, allow_parts};
 use super::value::Value;
 use super::{Error, Result, format, meter, print};
 
@@ -48,6 +48,7 @@ pub fn call(
         "splitlines" => {
             let [ends] = arguments.take(name, ["keepends"], 0)?;
             let lines = lines(text, ends.is_some_and(|ends| ends.truth()));
+            allow_parts(lines.len())?;
             Value::list(
                 lines
                     .into_iter()
@@ -389,6 +390,7 @@ fn split(text: &Str, separator: Option<&str>, limit: usize, right: bool) -> Resu
         parts.reverse();
     }
     meter::spend(parts.len() as u64)?;
+    allow_parts(parts.len())?;
     Value::list(
         parts
             .into_iter()

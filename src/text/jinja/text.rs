@@ -18,6 +18,17 @@ struct Inner {
     _held: Held,
 }
 
+/// Bytes that a string takes beside its text and marks.
+const OVERHEAD: usize = 64;
+
+/// Whether so many strings may be made at a time of texts that are there already.
+///
+/// # Errors
+/// If there is no memory for them.
+pub fn allow_parts(n: usize) -> Result<()> {
+    meter::allow_memory(n.saturating_mul(OVERHEAD))
+}
+
 /// A string of a template.
 #[derive(Clone)]
 pub struct Str(Arc<Inner>);
@@ -64,7 +75,7 @@ impl From<String> for Str {
 
 impl Str {
     fn new(text: String, marks: Vec<usize>) -> Str {
-        let bytes = text.len() + marks.len() * 8 + 64;
+        let bytes = text.len() + marks.len() * 8 + OVERHEAD;
         Str(Arc::new(Inner {
             text: text.into(),
             marks: marks.into(),

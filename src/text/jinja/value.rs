@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::dict::{Dict, Key};
 use super::meter::{self, Held};
 use super::run::Scope;
-use super::text::Str;
+use super::text::{Str, allow_parts};
 use super::{Error, Result};
 
 /// A value.
@@ -108,7 +108,7 @@ impl Span {
             return 0;
         }
         let width = to.saturating_sub(from).saturating_sub(1);
-        usize::try_from(width / self.step.abs().max(1) + 1).unwrap_or(usize::MAX)
+        usize::try_from(width / self.step.saturating_abs().max(1) + 1).unwrap_or(usize::MAX)
     }
 
     /// The number at this place.
@@ -163,6 +163,10 @@ pub struct Loop {
     pub again: Option<(usize, Rc<Scope>)>,
     /// What `changed` was asked last.
     pub last: RefCell<Option<Value>>,
+    /// Whether it is over. Then it remembers nothing more: it may be kept, and could come to hold itself.
+    pub over: Cell<bool>,
+    /// How deep its items nest.
+    pub nesting: usize,
     /// What it holds.
     pub _held: Held,
 }
@@ -292,6 +296,7 @@ impl Value {
             Value::Object(object) => match &**object {
                 Object::Method(value, _) => value.depth() + 1,
                 Object::Cycler(items, _) => items.depth + 1,
+                Object::Loop(of) => of.nesting,
                 _ => 1,
             },
             _ => 0,
@@ -431,6 +436,7 @@ impl Value {
         Ok(match self {
             Value::Undefined(_) => Vec::new(),
             Value::Str(text) => {
+                allow_parts(text.chars_len())?;
                 let parts = text.char_indices();
                 parts
                     .map(|(at, c)| Value::Str(text.part(at..at + c.len_utf8())))

@@ -106,6 +106,28 @@ fn the_stack_is_not_filled() {
 }
 
 #[test]
+fn chains_of_loops_are_let_go_without_depth() {
+    let chains = "{% set ns = namespace(x=0, y=0) %}{% for i in range(20000) %}CHAIN{% endfor %}";
+    for (chain, fine) in [
+        (
+            "{% for y in [ns.x] %}{% set ns.x = loop %}{% endfor %}",
+            false,
+        ),
+        (
+            "{% for y in [0] %}{% set ns.y = loop %}{% endfor %}{% set z = ns.y.changed(ns.x) %}{% set ns.x = ns.y %}",
+            true,
+        ),
+        (
+            "{% set p = ns.x %}{% for y in [0] recursive %}{% set ns.x = loop %}{% endfor %}",
+            true,
+        ),
+    ] {
+        let rendered = render(&chains.replace("CHAIN", chain));
+        assert_eq!(rendered.is_ok(), fine, "{chain}: {rendered:?}");
+    }
+}
+
+#[test]
 fn what_keeps_itself_is_let_go() {
     // Many renderings of cycles: a leak would show in a heap checker, a crash here.
     let cycle = "{% set ns = namespace() %}{% set ns.me = ns %}{% macro m() %}{{ m is defined }}{% endmacro %}{% set ns.m = m %}{{ ns.m() }}";
@@ -130,6 +152,8 @@ fn numbers_at_their_ends_do_no_harm() {
         ),
         (format!("{{{{ 'abc'[{most}:-{most}:-{most}] }}}}"), true),
         (format!("{{{{ 5 | round(-{most}) }}}}"), true),
+        (format!("{{{{ 5 | round(-{most} - 1) }}}}"), true),
+        (format!("{{{{ range(0, -5, -{most} - 1) | list }}}}"), true),
         ("{{ 1.5 | round(99999999999) }}".to_owned(), true),
         ("{{ (1e308 * 10) | int }}".to_owned(), true),
         (

@@ -10,6 +10,12 @@ use super::super::{Detokenizer, Text};
 use super::{byte_fallback, byte_level, with_template, word_piece};
 
 static BYTES: LazyLock<Text> = LazyLock::new(|| with_template(&byte_level(), ""));
+/// The same bytes, put together by a decoder of which nothing is known.
+static WRAPPED: LazyLock<Text> = LazyLock::new(|| {
+    let mut file = byte_level();
+    file["decoder"] = json!({"type": "Sequence", "decoders": [file["decoder"].clone()]});
+    with_template(&file, "")
+});
 static FALLBACK: LazyLock<Text> = LazyLock::new(|| with_template(&byte_fallback(false), ""));
 static METASPACE: LazyLock<Text> = LazyLock::new(|| with_template(&byte_fallback(true), ""));
 static WORDS: LazyLock<Text> = LazyLock::new(|| with_template(&word_piece(), ""));
@@ -76,8 +82,9 @@ fn spaces_at_the_start_are_the_decoders_affair() {
 
 #[test]
 fn a_long_stream_takes_linear_time() {
-    let text = with_template(&byte_level(), "");
-    for id in [0xFF, 0xF0, u32::from(b' '), u32::from(b'x')] {
+    let ids = [0xFF, 0xF0, u32::from(b' '), u32::from(b'x')];
+    let all = [&BYTES, &WRAPPED].map(|text| ids.map(|id| (text, id)));
+    for (text, id) in all.into_iter().flatten() {
         let mut detokenizer = Detokenizer::new(text.tokenizer().clone());
         let start = Instant::now();
         let mut shown = 0;
@@ -113,15 +120,16 @@ fn a_stop_string_ends_the_stream() {
 
 proptest! {
     #[test]
-    fn any_ids_over_bytes(ids in prop::collection::vec(0u32..270, 0..60)) {
-        check(&BYTES, &ids)?;
+    fn any_ids_over_bytes(ids in prop::collection::vec(0u32..270, 0..60), wrapped: bool) {
+        check(if wrapped { &WRAPPED } else { &BYTES }, &ids)?;
     }
 
     #[test]
     fn broken_characters_over_bytes(
         ids in prop::collection::vec(prop::sample::select(vec![0x20, 0x61, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x98, 0x80, 0xFF, 259, 260]), 0..200),
+        wrapped: bool,
     ) {
-        check(&BYTES, &ids)?;
+        check(if wrapped { &WRAPPED } else { &BYTES }, &ids)?;
     }
 
     #[test]
@@ -157,6 +165,20 @@ fn without_a_decoder_too() {
         pieces.concat() + &rest,
         text.tokenizer().decode(&[7, 2, 3, 5], true)
     );
+}
+
+#[test]
+fn a_completion_goes_on_inside_of_a_character() {
+    for text in [&*BYTES, &*WRAPPED] {
+        let ids = [u32::from(b'a'), 0xE2, 0x82, 0xAC, u32::from(b'b')];
+        for cut in 1..4 {
+            let (prompt, rest) = ids.split_at(cut);
+            let mut stream = text.stream_after(prompt, Vec::new());
+            let mut after: String = rest.iter().map(|&id| stream.push(id).text).collect();
+            after.push_str(&stream.finish());
+            assert_eq!(after, "€b", "{cut}");
+        }
+    }
 }
 
 #[test]
