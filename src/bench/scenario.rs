@@ -1,8 +1,6 @@
 //! Scenarios with a bar: what a long prompt costs running streams, what a shared prefix saves, and
 //! what a form costs.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
 use super::stats::{Summary, median, rounded};
@@ -160,9 +158,6 @@ fn gaps_during(running: &Trace, long: &Trace) -> Result<(Vec<f64>, Vec<f64>), St
 /// The share of the prompt that the later request has in common with the earlier.
 const SHARED: f64 = 0.95;
 
-/// Between a prompt and the one that shares its beginning.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// The first token of a prompt that shares 95% with an earlier one, against a prompt that shares
 /// nothing. The bar is a tenth.
 ///
@@ -182,8 +177,6 @@ pub async fn prefix(target: &Target, setting: Setting) -> Result<Outcome, String
             known: shared,
             ..Ask::new(second, 2)
         };
-        // The next turn comes after a while, not while what the first leaves is still being kept.
-        tokio::time::sleep(PAUSE).await;
         let second = target.together(vec![second]).await?;
         if rep > 0 {
             cold.extend(first.iter().filter_map(Trace::first));
