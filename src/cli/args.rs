@@ -400,8 +400,8 @@ pub struct Model {
     #[arg(long, value_name = "TOKENS")]
     pub context_length: Option<usize>,
     /// Tokens that are computed in one go, of prompts and answers together; while answers are in
-    /// progress 512 at most [default: 512; on CUDA 2048, for
-    /// models without windows and recurrent layers]
+    /// progress 512 at most [default: 512; on a GPU with CUDA and
+    /// 32 GiB or more 2048, for models whose layers all have full attention]
     #[arg(long, value_name = "TOKENS", value_parser = at_least::<1>)]
     pub prefill_step_size: Option<usize>,
     /// Do not run anything before the first request comes, which then waits for kernels to be compiled

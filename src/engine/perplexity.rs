@@ -75,10 +75,11 @@ impl Scorer {
         let Ready {
             runtime,
             loaded: Loaded { model, .. },
+            budget: (budget, _),
             ..
         } = load(source, options, progress)?;
         Ok(Self {
-            chunk: chunk_for(model.as_ref(), options),
+            chunk: chunk_for(model.as_ref(), options, budget),
             model,
             _runtime: runtime,
         })

@@ -89,12 +89,16 @@ pub fn default_max_running(device: Device) -> usize {
     }
 }
 
-/// Tokens that one round computes at most: as many as keep a large GPU's matrix units busy, and elsewhere
-/// as many as take little memory beside the model. What windows and recurrent layers remember is kept at the
-/// ends of chunks only, so theirs are short everywhere.
-pub(super) fn chunk_for(model: &dyn Model, options: &Options) -> usize {
-    let whole = |cache: &LayerCache| matches!(cache, LayerCache::Full(_) | LayerCache::Latent(_));
-    let default = match on_cuda() && model.caches().iter().all(whole) {
+/// Memory from which a GPU counts as a large one.
+const LARGE_GPU: usize = 32 << 30;
+
+/// Tokens that one round computes at most: as many as keep a large GPU's matrix units busy, and elsewhere,
+/// of `budget` bytes, as many as take little beside the model. What windows and recurrent layers remember
+/// is kept at the ends of chunks only, and latent attention holds its scores, so theirs are short everywhere.
+pub(super) fn chunk_for(model: &dyn Model, options: &Options, budget: usize) -> usize {
+    let full = |cache: &LayerCache| matches!(cache, LayerCache::Full(_));
+    let large = on_cuda() && budget >= LARGE_GPU;
+    let default = match large && model.caches().iter().all(full) {
         true => 2048,
         false => 512,
     };
@@ -223,7 +227,7 @@ impl EngineThread {
                 generation.eos_token_id.push(*id);
             }
         }
-        let chunk = chunk_for(model.as_ref(), options);
+        let chunk = chunk_for(model.as_ref(), options, budget);
         let facts = model.facts();
         let own = facts.context_length.unwrap_or(DEFAULT_CONTEXT);
         let facts = Facts {
