@@ -22,6 +22,7 @@ pub fn new() -> App {
         weight_bytes: 0,
         text_only: false,
         load_seconds: 0.0,
+        prefill_chunk: 512,
     };
     App {
         engine: Handle::new(facts, 1).0,
