@@ -3,16 +3,9 @@
 use super::*;
 use crate::mlx::{Device, Runtime, fast};
 
-/// Numbers about 0, the same each time.
+/// Numbers from -2 to 2, the same each time.
 fn noise(shape: &[i32], seed: u32) -> Array {
-    let n = shape.iter().product::<i32>() as u32;
-    let values: Vec<f32> = (0..n)
-        .map(|i| {
-            let mixed = (i + seed).wrapping_mul(2_654_435_761);
-            ((mixed ^ mixed >> 15).wrapping_mul(2_246_822_519) >> 8) as f32 / 4_194_304.0 - 2.0
-        })
-        .collect();
-    Array::from_slice(&values, shape).unwrap()
+    crate::mlx::tests::noise(shape, seed).scale(2.0).unwrap()
 }
 
 /// In float32; `theirs` may be in float64, of which MLX makes no fused operation of ours.

@@ -2,19 +2,8 @@
 
 use super::*;
 use crate::mlx::QuantMode;
+use crate::mlx::tests::noise;
 use crate::mlx::{Device, Runtime, fast, quantize, quantized_matmul};
-
-/// Numbers about 0, the same each time.
-fn noise(shape: &[i32], seed: u32) -> Array {
-    let n = shape.iter().product::<i32>() as u32;
-    let values: Vec<f32> = (0..n)
-        .map(|i| {
-            let mixed = (i + seed).wrapping_mul(2_654_435_761);
-            ((mixed ^ mixed >> 15).wrapping_mul(2_246_822_519) >> 8) as f32 / 8_388_608.0 - 1.0
-        })
-        .collect();
-    Array::from_slice(&values, shape).unwrap()
-}
 
 #[track_caller]
 fn same(ours: &Array, theirs: &Array) {

@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// Numbers about 0, from -1 to 1, the same each time.
+pub(super) fn noise(shape: &[i32], seed: u32) -> Array {
+    let n = shape.iter().product::<i32>() as u32;
+    let values: Vec<f32> = (0..n)
+        .map(|i| {
+            let mixed = (i + seed).wrapping_mul(2_654_435_761);
+            ((mixed ^ mixed >> 15).wrapping_mul(2_246_822_519) >> 8) as f32 / 8_388_608.0 - 1.0
+        })
+        .collect();
+    Array::from_slice(&values, shape).unwrap()
+}
+
 /// Runs `body` with a runtime on this test's thread.
 fn on_cpu<T>(body: impl FnOnce() -> Result<T>) -> T {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
