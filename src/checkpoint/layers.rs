@@ -233,52 +233,21 @@ impl Cursor<'_> {
 
 /// Layers of one shape and kind as one.
 fn stack(singles: &[Linear]) -> LoadResult<SwitchLinear> {
-    let join = |parts: Vec<&Array>| -> LoadResult<Array> {
-        let joined = Array::stack(&parts, 0)?;
+    let join = |parts: &[&Array]| {
+        let joined = Array::stack(parts, 0)?;
         joined.eval()?;
         Ok(joined)
     };
-    let dense: Vec<&Array> = singles
-        .iter()
-        .filter_map(|single| match &single.weight {
-            Matrix::Dense(weight) => Some(weight),
-            Matrix::Quant(_) => None,
-        })
-        .collect();
-    let packed: Vec<_> = singles
-        .iter()
-        .filter_map(|single| match &single.weight {
-            Matrix::Quant(weight) => Some(weight),
-            Matrix::Dense(_) => None,
-        })
-        .collect();
-    let weight = match packed.first() {
-        None => Matrix::Dense(join(dense)?),
-        Some(first) => {
-            let same = packed.iter().all(|q| {
-                (q.bits, q.group_size, q.mode) == (first.bits, first.group_size, first.mode)
-            });
-            if !dense.is_empty() || !same {
-                return Err(super::LoadError::Unsupported(
-                    "experts of one layer are quantized in different ways; expected one way".into(),
-                ));
-            }
-            let biases = packed
-                .iter()
-                .filter_map(|q| q.biases.as_ref())
-                .collect::<Vec<_>>();
-            Matrix::Quant(crate::mlx::Quantized {
-                weight: join(packed.iter().map(|q| &q.weight).collect())?,
-                scales: join(packed.iter().map(|q| &q.scales).collect())?,
-                biases: (!biases.is_empty()).then(|| join(biases)).transpose()?,
-                ..**first
-            })
-        }
-    };
+    let weights: Vec<&Matrix> = singles.iter().map(|single| &single.weight).collect();
+    let weight = Matrix::joined(&weights, join)?.ok_or_else(|| {
+        super::LoadError::Unsupported(
+            "experts of one layer are quantized in different ways; expected one way".into(),
+        )
+    })?;
     let biases: Vec<&Array> = singles.iter().filter_map(|s| s.bias.as_ref()).collect();
     Ok(SwitchLinear {
         weight,
-        bias: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+        bias: (!biases.is_empty()).then(|| join(&biases)).transpose()?,
         adapter: None,
     })
 }

@@ -67,32 +67,43 @@ impl Matrix {
         }
     }
 
-    /// Matrices `[out, in]` of one kind one behind the other; none where they are of several kinds.
-    fn stacked(parts: &[&Matrix]) -> Result<Option<Matrix>> {
-        let join = |arrays: Vec<&Array>| Array::concatenate(&arrays, 0);
+    /// Matrices of one kind as one, whose arrays `join` makes of theirs; none where there is none, or they
+    /// are of several kinds.
+    pub fn joined(
+        parts: &[&Matrix],
+        join: impl Fn(&[&Array]) -> Result<Array>,
+    ) -> Result<Option<Matrix>> {
         let dense: Vec<&Array> = parts.iter().filter_map(|part| part.dense()).collect();
-        let packed: Vec<&Quantized> = parts.iter().filter_map(|part| part.packed()).collect();
-        if let Some(first) = dense.first().filter(|_| packed.is_empty()) {
-            let same = dense.iter().all(|array| array.dtype() == first.dtype());
-            return Ok(match same {
-                true => Some(Matrix::Dense(join(dense)?)),
-                false => None,
-            });
+        if !dense.is_empty() && dense.len() == parts.len() {
+            return join(&dense).map(Matrix::Dense).map(Some);
         }
-        let Some(first) = packed.first().filter(|_| dense.is_empty()) else {
+        let packed: Vec<&Quantized> = parts.iter().filter_map(|part| part.packed()).collect();
+        let scheme = |w: &Quantized| (w.mode, w.bits, w.group_size);
+        let first = packed.first().filter(|first| {
+            let same = packed.iter().all(|w| scheme(w) == scheme(first));
+            same && dense.is_empty()
+        });
+        let Some(first) = first else {
             return Ok(None);
         };
-        let scheme = |w: &Quantized| (w.mode, w.bits, w.group_size, w.scales.dtype());
-        if packed.iter().any(|w| scheme(w) != scheme(first)) {
-            return Ok(None);
-        }
+        let all = |array: fn(&Quantized) -> &Array| -> Result<Array> {
+            join(&packed.iter().map(|w| array(w)).collect::<Vec<_>>())
+        };
         let biases: Vec<&Array> = packed.iter().filter_map(|w| w.biases.as_ref()).collect();
         Ok(Some(Matrix::Quant(Quantized {
-            weight: join(packed.iter().map(|w| &w.weight).collect())?,
-            scales: join(packed.iter().map(|w| &w.scales).collect())?,
-            biases: (!biases.is_empty()).then(|| join(biases)).transpose()?,
+            weight: all(|w| &w.weight)?,
+            scales: all(|w| &w.scales)?,
+            biases: (!biases.is_empty()).then(|| join(&biases)).transpose()?,
             ..**first
         })))
+    }
+
+    /// The type of its numbers, or of those that it unpacks to.
+    fn dtype(&self) -> Dtype {
+        match self {
+            Matrix::Dense(weight) => weight.dtype(),
+            Matrix::Quant(weight) => weight.scales.dtype(),
+        }
     }
 
     fn dense(&self) -> Option<&Array> {
@@ -133,16 +144,14 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The matrix, if it is packed and all there is.
+    /// The matrix, if it is all there is.
+    fn bare(&self) -> Option<&Matrix> {
+        (self.bias.is_none() && self.adapter.is_none()).then_some(&self.weight)
+    }
+
+    /// The same, if it is packed.
     pub fn packed(&self) -> Option<&Quantized> {
-        match self {
-            Linear {
-                weight: Matrix::Quant(weight),
-                bias: None,
-                adapter: None,
-            } => Some(weight),
-            _ => None,
-        }
+        self.bare()?.packed()
     }
 
     /// `x [.., in]` to `[.., out]`.
@@ -183,12 +192,12 @@ impl<const N: usize> Joined<N> {
     /// # Errors
     /// If MLX fails; the layers are as before.
     pub fn of(layers: [&mut Linear; N]) -> Result<Option<Self>> {
-        let plain = |layer: &&mut Linear| layer.adapter.is_none() && layer.bias.is_none();
-        if !on_cuda() || !layers.iter().all(plain) {
+        let parts: Vec<&Matrix> = layers.iter().filter_map(|layer| layer.bare()).collect();
+        let same = parts.windows(2).all(|two| two[0].dtype() == two[1].dtype());
+        if !on_cuda() || parts.len() < N || !same {
             return Ok(None);
         }
-        let parts: Vec<&Matrix> = layers.iter().map(|layer| &layer.weight).collect();
-        let Some(all) = Matrix::stacked(&parts)? else {
+        let Some(all) = Matrix::joined(&parts, |arrays| Array::concatenate(arrays, 0))? else {
             return Ok(None);
         };
         let mut widths = [0; N];
