@@ -50,8 +50,8 @@ pub struct Batch {
     spans: RefCell<Vec<(Stretches, Array)>>,
     /// What [`Batch::triangle`] gave, by the number of tokens.
     triangles: RefCell<Vec<(i32, Array)>>,
-    /// What [`Batch::numbers`] gave.
-    numbers: RefCell<Vec<(Vec<i32>, Array)>>,
+    /// What [`Batch::ends`] gave.
+    ends: RefCell<Vec<(Vec<i32>, i32, [Array; 2])>>,
 }
 
 impl Batch {
@@ -74,7 +74,7 @@ impl Batch {
             masks: RefCell::default(),
             spans: RefCell::default(),
             triangles: RefCell::default(),
-            numbers: RefCell::default(),
+            ends: RefCell::default(),
         };
         if b as usize != batch.offsets.len() || (l > 1 && batch.offset().is_none()) {
             let positions = &batch.offsets;
@@ -139,15 +139,19 @@ impl Batch {
         Ok(triangle)
     }
 
-    /// Whole numbers on the device, int32. Layers of this pass share them.
-    pub fn numbers(&self, numbers: &[i32]) -> Result<Array> {
-        let mut known = self.numbers.borrow_mut();
-        if let Some((_, array)) = known.iter().find(|(of, _)| of == numbers) {
-            return Ok(array.clone());
+    /// For each of several numbers of tokens, of `l`: which token is the last of so many, int32 `[K]`, and
+    /// the triangle's row for it, `[K, l, 1, 1, 1]`. Layers of this pass share them.
+    pub fn ends(&self, ends: &[i32], l: i32) -> Result<[Array; 2]> {
+        let mut known = self.ends.borrow_mut();
+        if let Some((_, _, arrays)) = known.iter().find(|(of, n, _)| of == ends && *n == l) {
+            return Ok(arrays.clone());
         }
-        let array = on_device(Array::from_slice(numbers, &[numbers.len() as i32])?)?;
-        known.push((numbers.to_vec(), array.clone()));
-        Ok(array)
+        let last: Vec<i32> = ends.iter().map(|end| end - 1).collect();
+        let last = on_device(Array::from_slice(&last, &[ends.len() as i32])?)?;
+        let rows = self.triangle(l)?.take(&last, 0)?;
+        let arrays = [last, rows.reshape(&[-1, l, 1, 1, 1])?];
+        known.push((ends.to_vec(), l, arrays.clone()));
+        Ok(arrays)
     }
 
     /// Whether there are no tokens.

@@ -371,12 +371,9 @@ impl Ssm {
                 (at, brought)
             }
             _ => {
-                let rows: Vec<i32> = stops.iter().map(|stop| stop - 1).collect();
-                let rows = batch.numbers(&rows)?;
+                let [rows, upto] = batch.ends(stops, l)?;
                 let at = sums.map(|part| part.take(&rows, 2)?.swapaxes(1, 2))?;
                 let Sums([steps_at, rest_at]) = &at;
-                let upto = batch.triangle(l)?.take(&rows, 0)?; // [K, L]
-                let upto = upto.reshape(&[-1, l, 1, 1, 1])?;
                 let parts = [&upto, steps_at, steps, rest_at, rest, &dt, &x];
                 let [brought] = fused(fading_upto, &parts)?;
                 (at, brought)
@@ -515,13 +512,13 @@ fn gated_answers(inputs: &[&Array]) -> Result<[Array; 1]> {
 /// steps, inputs.
 fn fading(inputs: &[&Array]) -> Result<[Array; 1]> {
     let left = left(&inputs[..4])?;
-    Ok([left.multiply(inputs[4])?.multiply(inputs[5])?])
+    Ok([inputs[5].multiply(inputs[4])?.multiply(&left)?])
 }
 
 /// The same at several tokens, of the inputs that come no later: ones for them come first.
 fn fading_upto(inputs: &[&Array]) -> Result<[Array; 1]> {
     let left = left(&inputs[1..5])?.multiply(inputs[0])?;
-    Ok([left.multiply(inputs[5])?.multiply(inputs[6])?])
+    Ok([inputs[6].multiply(inputs[5])?.multiply(&left)?])
 }
 
 /// A state after decays of which the sums are given, and what was added.
