@@ -41,7 +41,7 @@ pub fn text(explained: &Explained) -> String {
         );
     }
     if explained.choices.is_empty() {
-        text += "nothing is planned: no product with a packed matrix came up\n";
+        text += "nothing is planned: no product with a packed matrix came up, or --plan rule does without\n";
         return text;
     }
     text += "\nmicroseconds of a product, where it was measured:\n\n| matrix | rows | taken |";

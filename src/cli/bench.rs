@@ -98,15 +98,18 @@ pub fn run(args: Bench) -> Done {
 
 /// Says how the model's products are computed.
 fn explain(args: &Bench) -> Done {
+    let format = args.output.format();
+    if format == Format::Csv {
+        return Err(Failure::Usage("--explain has no --csv; use --json".into()));
+    }
     let most = args.grid.concurrency.iter().max().copied().unwrap_or(1);
     let engine = start(&args.model, most, false)?;
     let Some(explained) = engine.handle.explained() else {
         return Err(Failure::Work("the engine did not say".into()));
     };
-    print(&match args.output.format() {
+    print(&match format {
         Format::Json => explain::lines(explained),
-        Format::Csv => return Err(Failure::Usage("--explain has no --csv".into())),
-        Format::Table | Format::Markdown => explain::text(explained),
+        _ => explain::text(explained),
     })
 }
 
