@@ -48,8 +48,10 @@ pub struct Batch {
     masks: RefCell<Vec<(MaskKey, Array)>>,
     /// Where rows stand in stores, as layers of this pass share it.
     spans: RefCell<Vec<(Stretches, Array)>>,
-    /// What [`Batch::triangles`] gave, by the number of tokens.
-    triangles: RefCell<Vec<(i32, [Array; 2])>>,
+    /// What [`Batch::triangle`] gave, by the number of tokens.
+    triangles: RefCell<Vec<(i32, Array)>>,
+    /// What [`Batch::numbers`] gave.
+    numbers: RefCell<Vec<(Vec<i32>, Array)>>,
 }
 
 impl Batch {
@@ -72,6 +74,7 @@ impl Batch {
             masks: RefCell::default(),
             spans: RefCell::default(),
             triangles: RefCell::default(),
+            numbers: RefCell::default(),
         };
         if b as usize != batch.offsets.len() || (l > 1 && batch.offset().is_none()) {
             let positions = &batch.offsets;
@@ -124,18 +127,27 @@ impl Batch {
         self.starts()?.expand_dims(-1)?.add(&steps)
     }
 
-    /// Which of `l` tokens stand before which, ones and zeros in float32 `[l, l]`: 1 at `[i, j]` where j
-    /// comes before i, and the same with i itself. Layers of this pass share them.
-    pub fn triangles(&self, l: i32) -> Result<[Array; 2]> {
+    /// Of `l` tokens those up to each token, ones and zeros in float32 `[l, l]`: 1 at `[i, j]` where j does
+    /// not come after i. Layers of this pass share them.
+    pub fn triangle(&self, l: i32) -> Result<Array> {
         let mut known = self.triangles.borrow_mut();
-        if let Some((_, triangles)) = known.iter().find(|(of, _)| *of == l) {
-            return Ok(triangles.clone());
+        if let Some((_, triangle)) = known.iter().find(|(of, _)| *of == l) {
+            return Ok(triangle.clone());
         }
-        let zeros = Array::zeros(&[l, l], Dtype::Float32)?;
-        let ones = zeros.add(&zeros.scalar_like(1.0)?)?;
-        let triangles = [ones.tril(-1)?, ones.tril(0)?];
-        known.push((l, triangles.clone()));
-        Ok(triangles)
+        let triangle = Array::full(&[l, l], 1.0, Dtype::Float32)?.tril(0)?;
+        known.push((l, triangle.clone()));
+        Ok(triangle)
+    }
+
+    /// Whole numbers on the device, int32. Layers of this pass share them.
+    pub fn numbers(&self, numbers: &[i32]) -> Result<Array> {
+        let mut known = self.numbers.borrow_mut();
+        if let Some((_, array)) = known.iter().find(|(of, _)| of == numbers) {
+            return Ok(array.clone());
+        }
+        let array = on_device(Array::from_slice(numbers, &[numbers.len() as i32])?)?;
+        known.push((numbers.to_vec(), array.clone()));
+        Ok(array)
     }
 
     /// Whether there are no tokens.

@@ -152,7 +152,7 @@ impl Cursor<'_> {
             _ => untold.tensor("weight", &[channels, kernel, 1])?,
         };
         let weight = here.told("weight", weight)?;
-        Ok(Conv1d::new(weight, here.bias(&[channels], bias)?, kernel))
+        Ok(Conv1d::new(weight, here.bias(&[channels], bias)?)?)
     }
 
     /// The gate, up and down projections of all experts as transformers lays them out under

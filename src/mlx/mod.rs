@@ -32,7 +32,9 @@ mod shape;
 mod upload;
 
 pub use array::{Array, Element};
-pub use compile::Compiled;
+#[cfg(test)]
+pub use compile::compile_everywhere;
+pub use compile::{Elementwise, fused, fuses};
 pub use cpu::has_cpu_kernels;
 pub use device::{DeviceMemory, device_memory, device_name};
 pub use dtype::Dtype;
