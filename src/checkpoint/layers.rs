@@ -174,7 +174,7 @@ impl Cursor<'_> {
             shape.is_some_and(|shape| shape == [e, inner, out])
         });
         let [gate_up, down] = stored.map(|(name, [e, out, inner])| -> LoadResult<Matrix> {
-            Ok(Matrix::Dense(match turned {
+            Ok(Matrix::from(match turned {
                 true => here.tensor(name, &[e, inner, out])?.swap_last()?,
                 false => here.tensor(name, &[e, out, inner])?,
             }))
