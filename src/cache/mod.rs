@@ -34,6 +34,9 @@ type MaskKey = (Reach, usize, usize);
 /// For each row of a common store its first place and its length.
 type Stretches = Vec<(usize, usize)>;
 
+/// Numbers of tokens, and of how many.
+type Ends = (Vec<i32>, i32);
+
 /// One forward pass's input beside the caches: sequences that stand at the same position, or several
 /// with one token each and positions of their own.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ pub struct Batch {
     /// What [`Batch::triangle`] gave, by the number of tokens.
     triangles: RefCell<Vec<(i32, Array)>>,
     /// What [`Batch::ends`] gave.
-    ends: RefCell<Vec<(Vec<i32>, i32, [Array; 2])>>,
+    ends: RefCell<Vec<(Ends, [Array; 2])>>,
 }
 
 impl Batch {
@@ -143,14 +146,15 @@ impl Batch {
     /// the triangle's row for it, `[K, l, 1, 1, 1]`. Layers of this pass share them.
     pub fn ends(&self, ends: &[i32], l: i32) -> Result<[Array; 2]> {
         let mut known = self.ends.borrow_mut();
-        if let Some((_, _, arrays)) = known.iter().find(|(of, n, _)| of == ends && *n == l) {
+        let same = |(of, n): &Ends| of == ends && *n == l;
+        if let Some((_, arrays)) = known.iter().find(|(of, _)| same(of)) {
             return Ok(arrays.clone());
         }
         let last: Vec<i32> = ends.iter().map(|end| end - 1).collect();
         let last = on_device(Array::from_slice(&last, &[ends.len() as i32])?)?;
         let rows = self.triangle(l)?.take(&last, 0)?;
         let arrays = [last, rows.reshape(&[-1, l, 1, 1, 1])?];
-        known.push((ends.to_vec(), l, arrays.clone()));
+        known.push(((ends.to_vec(), l), arrays.clone()));
         Ok(arrays)
     }
 

@@ -88,32 +88,6 @@ impl RecurrentCache {
         Ok(answers)
     }
 
-    /// The same for a layer that can only tell the state behind the last token that it is given. `part`
-    /// answers the tokens of a range, `[B, l, ..]`, and leaves the state behind the last of them where it
-    /// found that before the first. It is called for all tokens at once, or from mark to mark.
-    ///
-    /// # Errors
-    /// As [`Self::pass`].
-    pub fn scan(
-        &mut self,
-        batch: &Batch,
-        mut part: impl FnMut(std::ops::Range<i32>, &mut Option<Array>) -> Result<Array>,
-    ) -> Result<Array> {
-        self.pass(batch, |ends, mut state| {
-            let (mut answers, mut states, mut start) = (Vec::new(), Vec::new(), 0);
-            for &end in ends {
-                answers.push(part(start..end, &mut state)?);
-                states.extend(state.clone());
-                start = end;
-            }
-            let answers = match answers.len() {
-                1 => answers.remove(0),
-                _ => Array::concatenate(&answers.iter().collect::<Vec<_>>(), 1)?,
-            };
-            Ok((answers, states))
-        })
-    }
-
     /// Ends the turn of a layer without a state.
     ///
     /// # Errors

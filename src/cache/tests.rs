@@ -1,7 +1,7 @@
 //! Each kind of cache: what it shows, what it gives back, what it weighs.
 
 use super::buffer::STEP;
-use super::{Batch, Growth, KvMask, LayerCache, Reach};
+use super::{Batch, Growth, KvMask, LayerCache, Reach, RecurrentCache};
 use crate::mlx::{Array, Device, Dtype, Runtime};
 
 /// One key for each position, whose one feature is the position: `[1, 1, L, 1]`.
@@ -149,6 +149,25 @@ fn a_snapshot_outlives_what_comes_after() {
     }
 }
 
+/// A pass of a layer that takes its state from end to end: `part` answers the tokens of a range and
+/// moves the state behind them.
+fn scan(
+    cache: &mut RecurrentCache,
+    batch: &Batch,
+    mut part: impl FnMut(std::ops::Range<i32>, &mut Option<Array>) -> crate::mlx::Result<Array>,
+) -> crate::mlx::Result<Array> {
+    cache.pass(batch, |ends, mut state| {
+        let (mut answers, mut states, mut start) = (Vec::new(), Vec::new(), 0);
+        for &end in ends {
+            answers.push(part(start..end, &mut state)?);
+            states.extend(state.clone());
+            start = end;
+        }
+        let answers = Array::concatenate(&answers.iter().collect::<Vec<_>>(), 1)?;
+        Ok((answers, states))
+    })
+}
+
 /// What is kept at a mark is what a pass that ends there leaves.
 #[test]
 fn a_marked_pass_leaves_what_shorter_ones_leave() {
@@ -159,7 +178,7 @@ fn a_marked_pass_leaves_what_shorter_ones_leave() {
         let cache = cache.as_recurrent().unwrap();
         let x = inputs(from, to);
         cache.conv_window(&x, 3).unwrap();
-        let answers = cache.scan(&batch(from, to), |part, state| {
+        let answers = scan(cache, &batch(from, to), |part, state| {
             let x = x.slice_axis(1, part.start, part.end)?;
             let sums = x.cumsum(1, false, true)?;
             let sums = match state {
@@ -210,13 +229,12 @@ fn a_recurrent_cache_goes_back_to_the_start_or_a_snapshot() {
     let step = |cache: &mut LayerCache, from, to| -> Vec<f32> {
         let cache = cache.as_recurrent().unwrap();
         let window = cache.conv_window(&inputs(from, to), 3).unwrap();
-        cache
-            .scan(&batch(from, to), |part, state| {
-                let end = from + part.end as usize;
-                *state = Some(inputs(end, end + 1));
-                Ok(inputs(from + part.start as usize, end))
-            })
-            .unwrap();
+        scan(cache, &batch(from, to), |part, state| {
+            let end = from + part.end as usize;
+            *state = Some(inputs(end, end + 1));
+            Ok(inputs(from + part.start as usize, end))
+        })
+        .unwrap();
         window.to_vec().unwrap()
     };
     assert_eq!(step(&mut cache, 0, 1), [0.0, 0.0, 0.0]);
@@ -374,9 +392,9 @@ fn growth_foretells_bytes() {
             LayerCache::Recurrent(recurrent) => {
                 let x = Array::zeros(&[1, l as i32, 7], Dtype::Float32).unwrap();
                 recurrent.conv_window(&x, 4).unwrap();
-                let answered = recurrent.scan(&batch, |_, state| {
-                    *state = Some(Array::zeros(&[1, 2, 9], Dtype::Float32)?);
-                    Ok(x.clone())
+                let answered = recurrent.pass(&batch, |_, _| {
+                    let state = Array::zeros(&[1, 2, 9], Dtype::Float32)?;
+                    Ok((x.clone(), vec![state]))
                 });
                 answered.unwrap();
             }

@@ -14,6 +14,11 @@ use super::runtime::{Device, current_device};
 use super::shape::ArrayVec;
 use super::{Array, Error, Result};
 
+#[cfg(test)]
+pub use everywhere::compile_everywhere;
+#[cfg(test)]
+use everywhere::everywhere;
+
 /// A function of arrays, compiled for every shape and for the thread it was made on. It is never freed:
 /// there are few, and at a thread's end MLX's cache may be gone before.
 #[derive(Clone, Copy)]
@@ -58,29 +63,6 @@ pub fn fuses() -> bool {
 fn everywhere() -> bool {
     false
 }
-
-#[cfg(test)]
-mod everywhere {
-    use std::cell::Cell;
-
-    thread_local! {
-        static EVERYWHERE: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// Lets this thread compile on a CPU too, for tests of what a GPU computes.
-    pub fn compile_everywhere(yes: bool) {
-        EVERYWHERE.set(yes);
-    }
-
-    pub(super) fn everywhere() -> bool {
-        EVERYWHERE.get()
-    }
-}
-
-#[cfg(test)]
-pub use everywhere::compile_everywhere;
-#[cfg(test)]
-use everywhere::everywhere;
 
 /// Called by MLX when it traces the function.
 unsafe extern "C" fn trace<const N: usize>(
@@ -145,5 +127,23 @@ impl Compiled {
         })?;
         let results = <[Array; N]>::try_from(out.arrays(op)?);
         results.map_err(|_| Error::new(op, inputs, "it returned another number of arrays"))
+    }
+}
+
+#[cfg(test)]
+mod everywhere {
+    use std::cell::Cell;
+
+    thread_local! {
+        static EVERYWHERE: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Lets this thread compile on a CPU too, for tests of what a GPU computes.
+    pub fn compile_everywhere(yes: bool) {
+        EVERYWHERE.set(yes);
+    }
+
+    pub(super) fn everywhere() -> bool {
+        EVERYWHERE.get()
     }
 }

@@ -103,19 +103,14 @@ impl GatedDeltaNet {
         let dt = self.in_proj_a.forward(x)?.add(&self.dt_bias)?;
         let log_decay = softplus(&dt)?.multiply(&self.slope)?; // [B, L, Hv]
         let beta = self.in_proj_b.forward(x)?.sigmoid()?;
-        let y = cache.scan(batch, |range, state| {
-            let part = |array: &Array| array.slice_axis(1, range.start, range.end);
-            let rule = GatedDelta {
-                q: &part(&q)?,
-                k: &part(&k)?,
-                v: &part(&v)?,
-                log_decay: &part(&log_decay)?,
-                beta: &part(&beta)?,
-            };
-            let (y, behind) = rule.forward(state.as_ref())?;
-            *state = Some(behind);
-            Ok(y)
-        })?;
+        let rule = GatedDelta {
+            q: &q,
+            k: &k,
+            v: &v,
+            log_decay: &log_decay,
+            beta: &beta,
+        };
+        let y = cache.pass(batch, |ends, state| rule.forward(state.as_ref(), ends))?;
         let y = self.norm.forward(&y)?.astype(Dtype::Float32)?;
         let z = self.in_proj_z.forward(x)?.astype(Dtype::Float32)?;
         let z = z.unflatten(2, &[n_v_heads, d_v])?; // [B, L, Hv, Dv]

@@ -14,7 +14,7 @@
 //! is the exponential of a sum of logarithms that are at most 0 and never of a difference of sums,
 //! which would lose small decays beside large ones.
 
-use crate::mlx::{Array, Dtype, Result};
+use crate::mlx::{Array, Dtype, Result, fused};
 
 /// Tokens that are computed together, at most; a power of two.
 const CHUNK: i32 = 64;
@@ -36,9 +36,10 @@ pub struct GatedDelta<'a> {
 }
 
 impl GatedDelta<'_> {
-    /// The outputs `[B, L, H, Dv]` in the queries' type, and the state behind the last token,
-    /// float32 `[B, K, H / K, Dk, Dv]`. Without `state` it starts at zero.
-    pub fn forward(&self, state: Option<&Array>) -> Result<(Array, Array)> {
+    /// The outputs `[B, L, H, Dv]` in the queries' type, and the states behind the first so many tokens,
+    /// float32 `[B, K, H / K, Dk, Dv]`, for each of `ends`, which ascend to all of them. Without
+    /// `state` it starts at zero.
+    pub fn forward(&self, state: Option<&Array>, ends: &[i32]) -> Result<(Array, Vec<Array>)> {
         let (n_k_heads, d_k) = (self.k.dim(2)?, self.k.dim(3)?);
         let (n_heads, d_v) = (self.v.dim(2)?, self.v.dim(3)?);
         let state = match state {
@@ -49,17 +50,17 @@ impl GatedDelta<'_> {
                 Array::zeros(&shape, Dtype::Float32)?
             }
         };
-        let (y, state) = match self.q.dim(1)? {
+        let (y, states) = match self.q.dim(1)? {
             1 => self.step(&state)?,
-            _ => self.chunks(&state)?,
+            _ => self.chunks(&state, ends)?,
         };
-        Ok((y.astype(self.q.dtype())?, state))
+        Ok((y.astype(self.q.dtype())?, states))
     }
 
     /// One token by the rule as it is.
-    fn step(&self, state: &Array) -> Result<(Array, Array)> {
+    fn step(&self, state: &Array) -> Result<(Array, Vec<Array>)> {
         let (n_heads, d_v) = (self.v.dim(2)?, self.v.dim(3)?);
-        let lay = Lay::new(self, 1)?;
+        let lay = Lay::new(self, 1, &[1])?;
         let one = |x: &Array| lay.out(x)?.squeeze(0);
         let (q, k, v) = (one(self.q)?, one(self.k)?, one(self.v)?); // [B, K, R, 1, D]
         let decay = one(&self.log_decay.expand_dims(-1)?)?.exp()?;
@@ -69,15 +70,15 @@ impl GatedDelta<'_> {
         let state = state.add(&k.swap_last()?.multiply(&correction)?)?;
         let y = q.matmul(&state)?; // [B, K, R, 1, Dv]
         let y = y.reshape(&[y.dim(0)?, 1, n_heads, d_v])?;
-        Ok((y, state))
+        Ok((y, vec![state]))
     }
 
     /// Any number of tokens, in chunks.
-    fn chunks(&self, state: &Array) -> Result<(Array, Array)> {
-        let lay = Lay::new(self, CHUNK)?;
+    fn chunks(&self, state: &Array, ends: &[i32]) -> Result<(Array, Vec<Array>)> {
+        let lay = Lay::new(self, CHUNK, ends)?;
         let (q, k, v) = (lay.out(self.q)?, lay.out(self.k)?, lay.out(self.v)?); // [N, B, K, R, C, D]
-        let log_decay = lay.out(&self.log_decay.expand_dims(-1)?)?; // [N, B, K, R, C, 1]
-        let beta = lay.out(&self.beta.expand_dims(-1)?)?;
+        let log_decay = lay.out_inert(&self.log_decay.expand_dims(-1)?)?; // [N, B, K, R, C, 1]
+        let beta = lay.out_inert(&self.beta.expand_dims(-1)?)?;
 
         let between = decays(&log_decay)?; // [N, B, K, R, C, C]
         let so_far = log_decay.cumsum(-2, false, true)?.exp()?; // [N, B, K, R, C, 1]
@@ -94,68 +95,125 @@ impl GatedDelta<'_> {
         let queries = q.multiply(&so_far)?;
         let keys = k.multiply(&to_end)?.swap_last()?; // [N, B, K, R, Dk, C]
 
-        let mut state = state.clone();
-        let mut outputs = Vec::new();
-        for n in 0..lay.count {
-            let nth = |x: &Array| x.slice_axis(0, n, n + 1)?.squeeze(0);
-            let corrections = nth(&written)?.subtract(&nth(&known)?.matmul(&state)?)?;
-            let remembered = nth(&queries)?.matmul(&state)?;
-            outputs.push(remembered.add(&nth(&scores)?.matmul(&corrections)?)?);
-            let added = nth(&keys)?.matmul(&corrections)?;
-            state = state.multiply(&nth(&whole)?)?.add(&added)?;
+        let mut state = state.expand_dims(0)?; // [1, B, K, R, Dk, Dv]
+        let (mut before, mut corrections, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        for n in 0..lay.count() {
+            let nth = |x: &Array| x.slice_axis(0, n, n + 1);
+            let correction = nth(&written)?.subtract(&nth(&known)?.matmul(&state)?)?;
+            let added = nth(&keys)?.matmul(&correction)?;
+            let [next] = fused(carried, &[&state, &nth(&whole)?, &added])?;
+            before.push(std::mem::replace(&mut state, next));
+            corrections.push(correction);
+            if lay.ends.contains(&(n + 1)) {
+                states.push(state.squeeze(0)?);
+            }
         }
-        let y = Array::stack(&outputs.iter().collect::<Vec<_>>(), 0)?;
-        Ok((lay.back(&y)?, state))
+        let all = |parts: &[Array]| Array::concatenate(&parts.iter().collect::<Vec<_>>(), 0);
+        let remembered = queries.matmul(&all(&before)?)?; // [N, B, K, R, C, Dv]
+        let y = remembered.add(&scores.matmul(&all(&corrections)?)?)?;
+        Ok((lay.back(&y)?, states))
     }
 }
 
-/// How tokens lie in chunks.
+/// A state after a decay, and what was added.
+fn carried(inputs: &[&Array]) -> Result<[Array; 1]> {
+    Ok([inputs[0].multiply(inputs[1])?.add(inputs[2])?])
+}
+
+/// How tokens lie in chunks, of which the tokens that states are asked for are the last ones.
 struct Lay {
     n_k_heads: i32,
-    /// Tokens.
-    len: i32,
     /// Tokens of a chunk, a power of two.
     chunk: i32,
-    /// Chunks.
-    count: i32,
+    /// Numbers of chunks behind which states are asked for, the last of which is all of them.
+    ends: Vec<i32>,
+    /// Where chunks are not full.
+    gaps: Option<Gaps>,
+}
+
+/// What leaves places free behind tokens and comes back from there; int32.
+struct Gaps {
+    /// For each place the token there; the first token in places that are free.
+    tokens: Array,
+    /// The same, one more than the last in places that are free.
+    or_none: Array,
+    /// For each token its place.
+    places: Array,
 }
 
 impl Lay {
-    fn new(input: &GatedDelta, longest: i32) -> Result<Self> {
+    fn new(input: &GatedDelta, longest: i32, ends: &[i32]) -> Result<Self> {
         let len = input.q.dim(1)?;
-        let chunk = longest.min(len.max(1).cast_unsigned().next_power_of_two().cast_signed());
+        let starts = std::iter::once(&0).chain(ends);
+        let spans: Vec<_> = starts.zip(ends).map(|(&start, &end)| start..end).collect();
+        let most = spans.iter().map(|span| span.len()).max().unwrap_or(0);
+        let chunk = longest.min(most.max(1).next_power_of_two() as i32);
+        let (mut tokens, mut places, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
+        for span in spans {
+            let first = tokens.len() as i32;
+            places.extend((first..).take(span.len()));
+            tokens.extend(span.map(Some));
+            tokens.resize(tokens.len().next_multiple_of(chunk as usize), None);
+            chunks.push(tokens.len() as i32 / chunk);
+        }
+        let numbers = |values: Vec<i32>| Array::from_slice(&values, &[values.len() as i32]);
+        let token = |free: i32| tokens.iter().map(|token| token.unwrap_or(free)).collect();
+        let gaps = match tokens.len() == places.len() {
+            true => None,
+            false => Some(Gaps {
+                tokens: numbers(token(0))?,
+                or_none: numbers(token(len))?,
+                places: numbers(places)?,
+            }),
+        };
         Ok(Self {
             n_k_heads: input.k.dim(2)?,
-            len,
             chunk,
-            count: len
-                .cast_unsigned()
-                .div_ceil(chunk.cast_unsigned())
-                .cast_signed(),
+            ends: chunks,
+            gaps,
         })
     }
 
-    /// `x [B, L, heads, D]` as float32 `[N, B, K, heads / K, C, D]`. Behind the last token there are
-    /// zeros, which decay nothing and write nothing.
+    /// Chunks.
+    fn count(&self) -> i32 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// `x [B, L, heads, D]` as float32 `[N, B, K, heads / K, C, D]`. What is in places that are free is of
+    /// no account.
     fn out(&self, x: &Array) -> Result<Array> {
-        let mut x = x.astype(Dtype::Float32)?;
-        let missing = self.count * self.chunk - self.len;
-        if missing > 0 {
-            let zeros = [x.dim(0)?, missing, x.dim(2)?, x.dim(3)?];
-            let zeros = Array::zeros(&zeros, Dtype::Float32)?;
-            x = Array::concatenate(&[&x, &zeros], 1)?;
+        match &self.gaps {
+            None => self.split(x),
+            Some(gaps) => self.split(&x.take(&gaps.tokens, 1)?),
         }
-        x.unflatten(2, &[self.n_k_heads, -1])? // [B, N * C, K, R, D]
-            .unflatten(1, &[self.count, self.chunk])? // [B, N, C, K, R, D]
+    }
+
+    /// The same with zeros in places that are free, which decay nothing and write nothing.
+    fn out_inert(&self, x: &Array) -> Result<Array> {
+        let Some(gaps) = &self.gaps else {
+            return self.split(x);
+        };
+        let zero = Array::zeros(&[x.dim(0)?, 1, x.dim(2)?, x.dim(3)?], x.dtype())?;
+        self.split(&Array::concatenate(&[x, &zero], 1)?.take(&gaps.or_none, 1)?)
+    }
+
+    fn split(&self, x: &Array) -> Result<Array> {
+        x.astype(Dtype::Float32)?
+            .unflatten(2, &[self.n_k_heads, -1])? // [B, N * C, K, R, D]
+            .unflatten(1, &[self.count(), self.chunk])? // [B, N, C, K, R, D]
             .transpose_axes(&[1, 0, 3, 4, 2, 5])
     }
 
-    /// The way back, without what was added.
+    /// The way back, without what is in free places.
     fn back(&self, y: &Array) -> Result<Array> {
-        y.transpose_axes(&[1, 0, 4, 2, 3, 5])? // [B, N, C, K, R, D]
+        let y = y
+            .transpose_axes(&[1, 0, 4, 2, 3, 5])? // [B, N, C, K, R, D]
             .flatten(3, 4)?
-            .flatten(1, 2)? // [B, N * C, H, D]
-            .slice_axis(1, 0, self.len)
+            .flatten(1, 2)?; // [B, N * C, H, D]
+        match &self.gaps {
+            None => Ok(y),
+            Some(gaps) => y.take(&gaps.places, 1),
+        }
     }
 }
 

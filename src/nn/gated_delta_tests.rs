@@ -147,10 +147,10 @@ impl Inputs {
         }
     }
 
-    /// Outputs and state, a token at a time.
-    fn token_by_token(&self) -> (Array, Array) {
+    /// Outputs and the state behind each token, a token at a time.
+    fn token_by_token(&self) -> (Array, Vec<Array>) {
         let len = self.q.dim(1).unwrap();
-        let (mut outputs, mut state) = (Vec::new(), self.state.clone());
+        let (mut outputs, mut states, mut state) = (Vec::new(), Vec::new(), self.state.clone());
         for t in 0..len {
             let at = |x: &Array| x.slice_axis(1, t, t + 1).unwrap();
             let (q, k, v) = (at(&self.q), at(&self.k), at(&self.v));
@@ -162,12 +162,13 @@ impl Inputs {
                 log_decay: &log_decay,
                 beta: &beta,
             };
-            let (y, after) = step.forward(state.as_ref()).unwrap();
+            let (y, mut after) = step.forward(state.as_ref(), &[1]).unwrap();
             outputs.push(y);
-            state = Some(after);
+            state = after.pop();
+            states.extend(state.clone());
         }
         let y = Array::concatenate(&outputs.iter().collect::<Vec<_>>(), 1).unwrap();
-        (y, state.unwrap())
+        (y, states)
     }
 }
 
@@ -175,14 +176,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn chunks_equal_token_by_token(case in cases()) {
+    fn chunks_equal_token_by_token(case in cases(), stops in prop::collection::btree_set(1..200i32, 0..4)) {
         let _runtime = Runtime::enter(Device::Cpu).unwrap();
         let inputs = Inputs::of(&case);
-        let (y, state) = inputs.token_by_token();
-        let (chunked, chunked_state) = inputs.all().forward(inputs.state.as_ref()).unwrap();
+        let (y, states) = inputs.token_by_token();
+        let within = stops.into_iter().filter(|&stop| stop < case.len);
+        let ends: Vec<i32> = within.chain([case.len]).collect();
+        let (chunked, behind) = inputs.all().forward(inputs.state.as_ref(), &ends).unwrap();
         let outputs = y.max_difference(&chunked).unwrap();
-        let states = state.max_difference(&chunked_state).unwrap();
-        prop_assert!(outputs < 1e-5 && states < 1e-5, "{outputs:e}, {states:e}");
+        prop_assert!(outputs < 1e-5, "{outputs:e}");
+        prop_assert_eq!(behind.len(), ends.len());
+        for (end, state) in ends.iter().zip(&behind) {
+            let state = state.max_difference(&states[*end as usize - 1]).unwrap();
+            prop_assert!(state < 1e-5, "{end}: {state:e}");
+        }
     }
 }
 
@@ -209,7 +216,7 @@ fn a_token_decays_corrects_and_reads() {
     let (q, k, v) = (list(&inputs.q), list(&inputs.k), list(&inputs.v));
     let (log_decay, beta) = (list(&inputs.log_decay), list(&inputs.beta));
     let mut s = list(inputs.state.as_ref().unwrap()); // [3, 2]
-    let (y, state) = inputs.all().forward(inputs.state.as_ref()).unwrap();
+    let (y, states) = inputs.all().forward(inputs.state.as_ref(), &[9]).unwrap();
     let mut expected = Vec::new();
     for t in 0..9 {
         s.iter_mut().for_each(|x| *x *= log_decay[t].exp());
@@ -222,7 +229,7 @@ fn a_token_decays_corrects_and_reads() {
     }
     let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
     assert!(near(&list(&y), &expected), "{y:?} {expected:?}");
-    assert!(near(&list(&state), &s));
+    assert!(near(&list(&states[0]), &s));
 }
 
 #[test]
@@ -240,13 +247,13 @@ fn outputs_have_the_queries_type_and_states_are_float32() {
             log_decay: &log_decay,
             beta: &rate,
         };
-        let (y, state) = input.forward(None).unwrap();
+        let (y, states) = input.forward(None, &[len]).unwrap();
         assert_eq!(
             (y.shape(), y.dtype()),
             (vec![2, len, 3, 4], Dtype::Bfloat16)
         );
-        assert_eq!(state.shape(), [2, 1, 3, 4, 4]);
-        assert_eq!(state.dtype(), Dtype::Float32);
+        assert_eq!(states[0].shape(), [2, 1, 3, 4, 4]);
+        assert_eq!(states[0].dtype(), Dtype::Float32);
     }
 }
 

@@ -1,3 +1,5 @@
+//! Chunks against the recurrence token by token, states within a pass, and what a GPU computes.
+
 use super::*;
 use crate::mlx::{Runtime, compile_everywhere};
 
