@@ -99,6 +99,10 @@ fn what_cannot_be_measured_is_said_before_anything_runs() {
         (&["--make-model", "qwen3-0.6b"], "--out"),
         (&["--json", "--csv"], "cannot be used with"),
         (
+            &["--explain", "--suite", "acceptance"],
+            "cannot be used with",
+        ),
+        (
             &["--suite", "acceptance", "--scenario", "prefix"],
             "cannot be used with",
         ),
@@ -109,6 +113,39 @@ fn what_cannot_be_measured_is_said_before_anything_runs() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(part), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn how_products_are_computed_is_explained() {
+    let output = run(&["bench", "--explain"]);
+    let text = stdout(&output);
+    assert!(text.contains("| matrix | rows | taken |"), "{text}");
+    assert!(
+        text.contains("256 x 256, affine 8 bits in groups of 64"),
+        "{text}"
+    );
+    let output = run(&["bench", "--explain", "--plan", "measure", "--json"]);
+    let lines = stdout(&output);
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines[0]["mlx"].is_string(), "{lines:?}");
+    let product = &lines[1];
+    let times = product["microseconds"].as_object().unwrap();
+    assert!(times.len() >= 2, "{product}");
+    assert!(
+        times.contains_key(product["way"].as_str().unwrap()),
+        "{product}"
+    );
+    let output = run(&["bench", "--explain", "--plan", "rule"]);
+    assert!(
+        stdout(&output).contains("nothing is planned"),
+        "{}",
+        stdout(&output)
+    );
+    let output = run(&["bench", "--explain", "--csv"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
 }
 
 #[test]

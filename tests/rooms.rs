@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("text", &[]),
     (
         "engine",
-        &["mlx", "cache", "checkpoint", "models", "sample"],
+        &["mlx", "nn", "cache", "checkpoint", "models", "sample"],
     ),
     ("server", &["engine", "text", "sample"]),
     ("bench", &["checkpoint", "engine", "text", "sample"]),

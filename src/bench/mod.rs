@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod cost;
+pub mod explain;
 pub mod grid;
 pub mod layout;
 pub mod make;

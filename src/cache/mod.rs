@@ -48,8 +48,10 @@ pub struct Batch {
     masks: RefCell<Vec<(MaskKey, Array)>>,
     /// Where rows stand in stores, as layers of this pass share it.
     spans: RefCell<Vec<(Stretches, Array)>>,
-    /// What [`Batch::triangles`] gave, by the number of tokens.
-    triangles: RefCell<Vec<(i32, [Array; 2])>>,
+    /// What [`Batch::triangle`] gave, by the number of tokens.
+    triangles: RefCell<Vec<(i32, Array)>>,
+    /// What [`Batch::ends`] gave.
+    ends: RefCell<Vec<(Vec<i32>, i32, [Array; 2])>>,
 }
 
 impl Batch {
@@ -72,6 +74,7 @@ impl Batch {
             masks: RefCell::default(),
             spans: RefCell::default(),
             triangles: RefCell::default(),
+            ends: RefCell::default(),
         };
         if b as usize != batch.offsets.len() || (l > 1 && batch.offset().is_none()) {
             let positions = &batch.offsets;
@@ -124,18 +127,31 @@ impl Batch {
         self.starts()?.expand_dims(-1)?.add(&steps)
     }
 
-    /// Which of `l` tokens stand before which, ones and zeros in float32 `[l, l]`: 1 at `[i, j]` where j
-    /// comes before i, and the same with i itself. Layers of this pass share them.
-    pub fn triangles(&self, l: i32) -> Result<[Array; 2]> {
+    /// Of `l` tokens those up to each token, ones and zeros in float32 `[l, l]`: 1 at `[i, j]` where j does
+    /// not come after i. Layers of this pass share them.
+    pub fn triangle(&self, l: i32) -> Result<Array> {
         let mut known = self.triangles.borrow_mut();
-        if let Some((_, triangles)) = known.iter().find(|(of, _)| *of == l) {
-            return Ok(triangles.clone());
+        if let Some((_, triangle)) = known.iter().find(|(of, _)| *of == l) {
+            return Ok(triangle.clone());
         }
-        let zeros = Array::zeros(&[l, l], Dtype::Float32)?;
-        let ones = zeros.add(&zeros.scalar_like(1.0)?)?;
-        let triangles = [ones.tril(-1)?, ones.tril(0)?];
-        known.push((l, triangles.clone()));
-        Ok(triangles)
+        let triangle = Array::full(&[l, l], 1.0, Dtype::Float32)?.tril(0)?;
+        known.push((l, triangle.clone()));
+        Ok(triangle)
+    }
+
+    /// For each of several numbers of tokens, of `l`: which token is the last of so many, int32 `[K]`, and
+    /// the triangle's row for it, `[K, l, 1, 1, 1]`. Layers of this pass share them.
+    pub fn ends(&self, ends: &[i32], l: i32) -> Result<[Array; 2]> {
+        let mut known = self.ends.borrow_mut();
+        if let Some((_, _, arrays)) = known.iter().find(|(of, n, _)| of == ends && *n == l) {
+            return Ok(arrays.clone());
+        }
+        let last: Vec<i32> = ends.iter().map(|end| end - 1).collect();
+        let last = on_device(Array::from_slice(&last, &[ends.len() as i32])?)?;
+        let rows = self.triangle(l)?.take(&last, 0)?;
+        let arrays = [last, rows.reshape(&[-1, l, 1, 1, 1])?];
+        known.push((ends.to_vec(), l, arrays.clone()));
+        Ok(arrays)
     }
 
     /// Whether there are no tokens.

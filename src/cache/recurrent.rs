@@ -58,36 +58,60 @@ impl RecurrentCache {
         Ok(window)
     }
 
-    /// Takes the state through `batch`'s tokens and joins the answers `[B, L, ..]`. `part` answers the
-    /// tokens of a range, `[B, l, ..]`, and leaves the state behind the last of them where it found that
-    /// before the first, which is none at the beginning. It is called for all tokens at once, or from
-    /// mark to mark.
+    /// Takes the state through `batch`'s tokens; the answers are what `layer` makes of them. It gets the
+    /// state before them, which is none at the beginning, and numbers of tokens, ascending and the
+    /// last of them all; it gives the answers and the state behind so many tokens, for each.
     ///
     /// # Errors
-    /// What `part` says; if the cache does not end where the batch starts.
+    /// What `layer` says; if the cache does not end where the batch starts.
+    pub fn pass(
+        &mut self,
+        batch: &Batch,
+        layer: impl FnOnce(&[i32], Option<Array>) -> Result<(Array, Vec<Array>)>,
+    ) -> Result<Array> {
+        let (len, all) = (self.len(), batch.len()? as i32);
+        let before = self.state.take();
+        let within = |mark: &Mark| mark.at.saturating_sub(len).min(all as usize) as i32;
+        let mut ends: Vec<i32> = self.marks.iter().map(within).filter(|&n| n > 0).collect();
+        ends.push(all);
+        ends.dedup();
+        let (answers, states) = layer(&ends, before.clone())?;
+        for mark in &mut self.marks {
+            let end = ends.iter().position(|&end| end == within(mark));
+            mark.state = match end {
+                Some(end) => states.get(end).cloned(),
+                None => before.clone(),
+            };
+        }
+        self.state = states.into_iter().next_back();
+        self.advance(batch)?;
+        Ok(answers)
+    }
+
+    /// The same for a layer that can only tell the state behind the last token that it is given. `part`
+    /// answers the tokens of a range, `[B, l, ..]`, and leaves the state behind the last of them where it
+    /// found that before the first. It is called for all tokens at once, or from mark to mark.
+    ///
+    /// # Errors
+    /// As [`Self::pass`].
     pub fn scan(
         &mut self,
         batch: &Batch,
         mut part: impl FnMut(std::ops::Range<i32>, &mut Option<Array>) -> Result<Array>,
     ) -> Result<Array> {
-        let (len, all) = (self.len(), batch.len()? as i32);
-        let mut state = self.state.take();
-        let (mut answers, mut start) = (Vec::with_capacity(1), 0);
-        for mark in &mut self.marks {
-            let end = mark.at.saturating_sub(len) as i32;
-            if start < end && end < all {
+        self.pass(batch, |ends, mut state| {
+            let (mut answers, mut states, mut start) = (Vec::new(), Vec::new(), 0);
+            for &end in ends {
                 answers.push(part(start..end, &mut state)?);
+                states.extend(state.clone());
                 start = end;
             }
-            mark.state = state.clone();
-        }
-        answers.push(part(start..all, &mut state)?);
-        self.state = state;
-        self.advance(batch)?;
-        match answers.len() {
-            1 => Ok(answers.remove(0)),
-            _ => Array::concatenate(&answers.iter().collect::<Vec<_>>(), 1),
-        }
+            let answers = match answers.len() {
+                1 => answers.remove(0),
+                _ => Array::concatenate(&answers.iter().collect::<Vec<_>>(), 1)?,
+            };
+            Ok((answers, states))
+        })
     }
 
     /// Ends the turn of a layer without a state.

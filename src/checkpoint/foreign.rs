@@ -97,7 +97,7 @@ impl Cursor<'_> {
             let own = |part: Array| {
                 let part = part.contiguous()?;
                 part.eval()?;
-                Ok(Matrix::Dense(part))
+                Ok(part.into())
             };
             let parts = cut(&self.dense(shape)?)?.into_iter().map(own);
             parts.collect::<LoadResult<_>>()?

@@ -152,7 +152,7 @@ impl Cursor<'_> {
             _ => untold.tensor("weight", &[channels, kernel, 1])?,
         };
         let weight = here.told("weight", weight)?;
-        Ok(Conv1d::new(weight, here.bias(&[channels], bias)?, kernel))
+        Ok(Conv1d::new(weight, here.bias(&[channels], bias)?)?)
     }
 
     /// The gate, up and down projections of all experts as transformers lays them out under
@@ -174,7 +174,7 @@ impl Cursor<'_> {
             shape.is_some_and(|shape| shape == [e, inner, out])
         });
         let [gate_up, down] = stored.map(|(name, [e, out, inner])| -> LoadResult<Matrix> {
-            Ok(Matrix::Dense(match turned {
+            Ok(Matrix::from(match turned {
                 true => here.tensor(name, &[e, inner, out])?.swap_last()?,
                 false => here.tensor(name, &[e, out, inner])?,
             }))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Scheme;
+use crate::mlx::Dtype;
 use crate::nn::Adapter;
 
 /// A matrix `[.., out, in]` of the model, and the tensors that hold it.
@@ -14,6 +15,8 @@ pub struct Module {
     pub shape: Vec<usize>,
     /// How it is packed; none where it is not.
     pub scheme: Option<Scheme>,
+    /// The type that it unpacks to, if it is packed.
+    pub unpacks_to: Option<Dtype>,
     /// The stored name of its values.
     pub weight: String,
     /// The stored name of its scales, if it is packed.

@@ -157,7 +157,7 @@ impl Cursor<'_> {
             let part = part?;
             if first.is_none() {
                 first = Some(match &part {
-                    Matrix::Dense(weight) => Matrix::Dense(nothing(weight)?),
+                    Matrix::Dense(weight) => nothing(weight)?.into(),
                     Matrix::Quant(packed) => Matrix::Quant(packed.map(zeros)?),
                 });
             }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a tensor has exactly the shape the model asked for; at the end every tensor of the
 //! checkpoint was asked for. No weight is ever made up. Each matrix is evaluated as it is loaded,
-//! so that loading needs the memory of the result and of one matrix more.
+//! so that loading needs the memory of the result and of a few matrices more.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +13,11 @@ use super::plan::{Module, Plan};
 use super::quantization::Scheme;
 use super::tap::{Tap, Written};
 use super::{Adapters, CheckpointError, Quantization, Shards};
-use crate::mlx::{self, Array, Dtype, Quantized, dequantize};
+use crate::mlx::{self, Array, Device, Dtype, Quantized, dequantize};
 use crate::nn::Matrix;
+
+/// Bytes that a GPU may be behind by.
+const BEHIND: usize = 512 << 20;
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +130,8 @@ pub struct Weights<'a> {
     text_only: bool,
     loaded: Cell<u64>,
     resident: Cell<usize>,
+    /// Bytes that a GPU may still be computing.
+    behind: Cell<usize>,
     progress: &'a dyn Fn(u64, u64),
 }
 
@@ -159,6 +164,7 @@ impl<'a> Weights<'a> {
             text_only: false,
             loaded: Cell::new(0),
             resident: Cell::new(0),
+            behind: Cell::new(0),
             progress,
         }
     }
@@ -232,8 +238,11 @@ impl<'a> Weights<'a> {
     /// To be called when the model is complete.
     ///
     /// # Errors
-    /// If a tensor was left over, the checkpoint's or the fine-tune's.
+    /// If a tensor was left over, the checkpoint's or the fine-tune's, or the device failed.
     pub fn finish(&self) -> LoadResult<()> {
+        if self.dry.is_none() {
+            mlx::synchronize()?;
+        }
         self.finish_adapters()?;
         let used = self.used.borrow();
         let left: Vec<&str> = self
@@ -422,13 +431,21 @@ impl Cursor<'_> {
         }
         let weight = dequantize(&packed, dtype)?;
         self.keep(&[&weight])?;
-        Ok(Matrix::Dense(weight))
+        Ok(weight.into())
     }
 
-    /// Evaluates and counts what the model will hold.
+    /// Evaluates and counts what the model will hold. A GPU computes it while the next is read; what it
+    /// is behind by is bounded.
     pub(super) fn keep(&self, arrays: &[&Array]) -> LoadResult<()> {
-        mlx::eval(arrays)?;
         let bytes: usize = arrays.iter().map(|array| array.nbytes()).sum();
+        let behind = self.weights.behind.get().saturating_add(bytes);
+        if behind < BEHIND && mlx::current_device() == Some(Device::Gpu) {
+            mlx::async_eval(arrays)?;
+            self.weights.behind.set(behind);
+        } else {
+            mlx::eval(arrays)?;
+            self.weights.behind.set(0);
+        }
         let resident = &self.weights.resident;
         resident.set(resident.get() + bytes);
         Ok(())
@@ -461,10 +478,16 @@ impl Cursor<'_> {
             return;
         };
         let packed = |last| scheme.and_then(|_| name(last));
+        let unpacks_to = scheme.map(|scheme| {
+            let scales = self.stored("scales").filter(|_| scheme.mode.has_biases());
+            let dtype = scales.and_then(|scales| scales.dtype.array_dtype());
+            dtype.unwrap_or(Dtype::Bfloat16)
+        });
         self.weights.modules.borrow_mut().push(Module {
             path: self.path.clone(),
             shape: shape.to_vec(),
             scheme,
+            unpacks_to,
             weight,
             scales: packed("scales"),
             biases: packed("biases"),
@@ -487,7 +510,7 @@ impl Cursor<'_> {
     pub fn matrix(&self, shape: &[usize]) -> LoadResult<Matrix> {
         self.told_matrix(match self.has("scales") {
             true => self.keep_packed(self.quantized(shape)?)?,
-            false => Matrix::Dense(self.dense(shape)?),
+            false => self.dense(shape)?.into(),
         })
     }
 

@@ -16,6 +16,7 @@ use super::{exit, size};
 use crate::checkpoint::Source;
 use crate::engine::{MemoryLimit, WeightsMode};
 use crate::mlx::{Device, Dtype};
+use crate::nn::plan::Effort;
 use crate::text::{reasoning, tools};
 
 /// Runs language models in MLX format on this machine: one answer, a dialogue, or an HTTP server.
@@ -384,6 +385,9 @@ pub struct Load {
     /// How products with quantized weights are computed on a CPU
     #[arg(long, value_enum, default_value_t = PrecisionChoice::Auto)]
     pub cpu_precision: PrecisionChoice,
+    /// How it is decided which of the ways of computing a product with quantized weights is taken
+    #[arg(long, value_enum, default_value_t = PlanChoice::Auto)]
+    pub plan: PlanChoice,
     /// Threads for products on a CPU; as many as it has cores if not given
     #[arg(long, value_name = "N")]
     pub cpu_threads: Option<NonZeroUsize>,
@@ -484,8 +488,8 @@ impl DeviceChoice {
 /// `--weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WeightsChoice {
-    /// What is fastest: on a CPU matrices as stored and the rest in float32, on CUDA unpacked where
-    /// there is room, on Metal as stored
+    /// What is fastest: on a CPU matrices as stored and the rest in float32; on a GPU unpacked if
+    /// products are measured to be faster so and it takes a quarter of the memory at most, else as stored
     Auto,
     /// As stored; quantized ones stay so
     Keep,
@@ -528,6 +532,28 @@ impl PrecisionChoice {
             PrecisionChoice::Auto => 6,
             PrecisionChoice::Fast => 8,
             PrecisionChoice::Exact => 0,
+        }
+    }
+}
+
+/// `--plan`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlanChoice {
+    /// By measuring them on the device, once: what was measured is kept for the next start
+    Auto,
+    /// By measuring all of them anew, also those whose kernels take minutes to compile
+    Measure,
+    /// By rules, without measuring
+    Rule,
+}
+
+impl PlanChoice {
+    /// As the engine calls it.
+    pub fn effort(self) -> Effort {
+        match self {
+            PlanChoice::Auto => Effort::Missing,
+            PlanChoice::Measure => Effort::Everything,
+            PlanChoice::Rule => Effort::Rule,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::bench_args::{Bar, Bench, GridArgs, Make, Work};
 use super::{Done, Failure, check, model};
 use crate::bench::client::Client;
 use crate::bench::cost::Cost;
+use crate::bench::explain;
 use crate::bench::grid::{Grid, Point};
 use crate::bench::make::{Storage, make};
 use crate::bench::peer::{self, Peer, PeerOptions};
@@ -29,6 +30,9 @@ use crate::text::guide::Forms;
 pub fn run(args: Bench) -> Done {
     if let (Some(shape), Some(to)) = (args.make.make_model, &args.make.out) {
         return make_model(&args.make, shape, to);
+    }
+    if args.explain.explain {
+        return explain(&args);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -89,6 +93,23 @@ pub fn run(args: Bench) -> Done {
                 run_grid(&args, &target, Some(&other)).await
             }
         }
+    })
+}
+
+/// Says how the model's products are computed.
+fn explain(args: &Bench) -> Done {
+    let format = args.output.format();
+    if format == Format::Csv {
+        return Err(Failure::Usage("--explain has no --csv; use --json".into()));
+    }
+    let most = args.grid.concurrency.iter().max().copied().unwrap_or(1);
+    let engine = start(&args.model, most, false)?;
+    let Some(explained) = engine.handle.explained() else {
+        return Err(Failure::Work("the engine did not say".into()));
+    };
+    print(&match format {
+        Format::Json => explain::lines(explained),
+        _ => explain::text(explained),
     })
 }
 

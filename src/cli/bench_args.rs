@@ -25,6 +25,9 @@ pub struct Bench {
     pub scenario: ScenarioArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub explain: Explain,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub output: Output,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -198,6 +201,16 @@ pub enum Scenario {
     /// Sixteen chats that come at random, two a second
     #[value(name = "concurrent_chat")]
     ConcurrentChat,
+}
+
+/// An explanation instead of a measurement.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Plan")]
+pub struct Explain {
+    /// Load the model and say how its products are computed, and what was measured to decide that;
+    /// with --plan measure everything is measured anew, also what nobody would take
+    #[arg(long, conflicts_with_all = ["url", "against", "scenario", "suite", "make_model", "report"])]
+    pub explain: bool,
 }
 
 /// How rows are printed.

@@ -1,7 +1,7 @@
 //! From `--model` to a running engine and its text side.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{Answer, Files, Load, Model};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{Done, Failure, check, fetching};
 use crate::builtin;
 use crate::checkpoint::{CheckpointError, GenerationConfig, LoadError, LoadResult, Source};
-use crate::engine::{Engine, Loading, Options};
+use crate::engine::{Engine, Loading, Options, Planning};
 use crate::hub::{HubError, Name};
 use crate::kernels;
 use crate::sample::Params;
@@ -78,9 +78,25 @@ pub fn options(args: &Load) -> Options {
         device: args.device.device(),
         weights: args.weights.mode(),
         adapters: args.files.adapters(),
+        plan: Planning {
+            effort: args.plan.effort(),
+            folder: own_cache(&|name| std::env::var(name).ok()),
+        },
         memory: args.memory.unwrap_or_default(),
         ..Options::default()
     }
+}
+
+/// The folder for what can be made again, where the system has such folders.
+fn own_cache(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let folder = |name| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let caches = match (folder("XDG_CACHE_HOME"), folder("HOME")) {
+        (Some(caches), _) => caches,
+        (None, Some(home)) if cfg!(target_os = "macos") => home.join("Library/Caches"),
+        (None, Some(home)) => home.join(".cache"),
+        (None, None) => return None,
+    };
+    Some(caches.join("pensieve"))
 }
 
 /// Calls `load` with what shows its progress on a terminal, and says of a failure what it was that

@@ -5,8 +5,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::load::Ready;
+use super::options::Options;
 use super::start::Engine;
-use super::thread::{EngineThread, Options};
+use super::thread::EngineThread;
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{GenerationConfig, LoadError};
 use crate::mlx::{Array, Device, Dtype, Result, Runtime};
@@ -158,6 +159,7 @@ pub fn start_gated(
             },
             budget: (total, "a test's".into()),
             started: Instant::now(),
+            residence: None,
         };
         EngineThread::new(ready, &options, &|_| {})
     };

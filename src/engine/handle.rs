@@ -2,12 +2,13 @@
 //! request a bounded channel of events. A request that can never have the memory it needs is refused
 //! before it waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::explain::Explained;
 use super::memory::{Budget, Bytes, Claim, MemoryParts, Refusal};
 use super::request::{Event, Request};
 use super::watch::{Stall, Watch};
@@ -146,6 +147,7 @@ pub struct Handle {
     healthy: Arc<AtomicBool>,
     budget: Arc<Budget>,
     watch: Arc<Watch>,
+    explained: Arc<OnceLock<Explained>>,
 }
 
 /// How the engine is.
@@ -209,6 +211,7 @@ impl Handle {
             healthy,
             budget,
             watch,
+            explained: Arc::default(),
         };
         (handle, inbox)
     }
@@ -216,6 +219,16 @@ impl Handle {
     /// What is known of the model.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// How products with packed weights are computed; none before the thread has told.
+    pub fn explained(&self) -> Option<&Explained> {
+        self.explained.get()
+    }
+
+    /// Lets others know. Counts once.
+    pub(super) fn explain(&self, explained: Explained) {
+        let _ = self.explained.set(explained);
     }
 
     /// Checks a request and queues it; its events come through the receiver returned. Dropping

@@ -5,13 +5,20 @@ use std::time::Instant;
 use super::handle::Handle;
 use super::machine::Machine;
 use super::memory::{Budget, Bytes};
-use super::thread::Options;
-use crate::checkpoint::{Adapters, LoadError, Source};
-use crate::mlx::{self, Device, Runtime};
+use super::options::{Options, Planning};
+use crate::checkpoint::{Adapters, LoadError, LoadResult, Module, Source, WeightsAs};
+use crate::mlx::{self, Device, Runtime, on_cuda};
 use crate::models::{self, Loaded};
+use crate::nn::plan::{self, Residence, Shape, Stored};
 
 /// Unpacked weights may take one part in so many of the memory.
 const UNPACKED_SHARE: usize = 4;
+
+/// Measuring may take one part in so many.
+const PLAN_SHARE: usize = 8;
+/// Bytes of unpacked weights from which they are faster on CUDA by experience: a smaller model's step takes
+/// longer to launch than to compute.
+const WORTH_UNPACKING: usize = 6 << 30;
 
 /// A model in memory, on a thread that is bound to its device.
 pub(super) struct Ready {
@@ -21,6 +28,8 @@ pub(super) struct Ready {
     pub budget: (usize, String),
     /// When loading began.
     pub started: Instant,
+    /// What was found of unpacking the weights, if it came into question.
+    pub residence: Option<Residence>,
 }
 
 /// Binds this thread to the device and loads the model, as `options` say.
@@ -38,9 +47,19 @@ pub(super) fn load(
     let adapters = options.adapters.as_ref().map(Adapters::open).transpose()?;
     let (budget, origin) = Machine::of(device)?.budget(options.memory);
     let resident = |weights_as| models::resident_bytes(source, adapters.as_ref(), weights_as);
-    let weights_as = options
-        .weights
-        .on(device, budget / UNPACKED_SHARE, resident)?;
+    plan::begin(settings(&options.plan, device), budget / PLAN_SHARE);
+    let mut found = None;
+    let weights_as = options.weights.on(device, || {
+        let unpacked = resident(WeightsAs::Unpacked)?;
+        if unpacked > budget / UNPACKED_SHARE {
+            return Ok(false);
+        }
+        found = plan::residence(&packed(source, adapters.as_ref())?)?;
+        Ok::<_, LoadError>(match &found {
+            Some(found) => found.unpacks(),
+            None => on_cuda() && unpacked >= WORTH_UNPACKING,
+        })
+    })?;
     let needed = resident(weights_as)?;
     if needed > budget {
         return Err(LoadError::Unsupported(format!(
@@ -59,6 +78,49 @@ pub(super) fn load(
         loaded,
         budget: (budget, origin),
         started,
+        residence: found,
+    })
+}
+
+/// How this thread plans products, and where what is measured of the device is kept.
+fn settings(planning: &Planning, device: Device) -> plan::Settings {
+    let version = mlx::version().unwrap_or_default();
+    let name = mlx::device_name(device).ok().flatten().unwrap_or_default();
+    let file = |folder: &std::path::PathBuf| plan::file_for(folder, &name, &version);
+    plan::Settings {
+        effort: planning.effort,
+        file: planning.folder.as_ref().map(file),
+    }
+}
+
+/// The packed matrices that a step reads, by shape.
+fn packed(source: &Source, adapters: Option<&Adapters>) -> LoadResult<Vec<Stored>> {
+    let mut found: Vec<Stored> = Vec::new();
+    for module in &models::plan(source, adapters)?.modules {
+        let Some(shape) = shape_of(module) else {
+            continue;
+        };
+        match found.iter_mut().find(|stored| stored.shape == shape) {
+            Some(stored) => stored.count += 1,
+            None => found.push(Stored { shape, count: 1 }),
+        }
+    }
+    Ok(found)
+}
+
+/// That of a packed matrix; none of others, and of stacks, which stay packed.
+fn shape_of(module: &Module) -> Option<Shape> {
+    let (scheme, x) = (module.scheme?, module.unpacks_to?);
+    let [out, inner] = module.shape[..] else {
+        return None;
+    };
+    Some(Shape {
+        out: i32::try_from(out).ok()?,
+        inner: i32::try_from(inner).ok()?,
+        mode: scheme.mode.name(),
+        bits: scheme.bits as i32,
+        group_size: scheme.group_size as i32,
+        x: x.name(),
     })
 }
 

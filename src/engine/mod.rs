@@ -3,12 +3,14 @@
 mod check;
 mod decoding;
 mod draw;
+mod explain;
 mod footprint;
 mod fuse;
 mod handle;
 mod load;
 mod machine;
 mod memory;
+mod options;
 mod perplexity;
 mod prefix;
 mod probe;
@@ -22,16 +24,17 @@ mod warm;
 mod watch;
 
 pub use check::{Checked, Fault, check};
+pub use explain::{Choice, Explained};
 pub use fuse::{Fused, fuse};
 pub use handle::{Command, Facts, Handle, Health, Inbox, Reason, Submission, SubmitError};
 pub use machine::MemoryLimit;
 pub use memory::{Bytes, MemoryParts};
+pub use options::{Options, Planning, WeightsMode, default_max_running};
 pub use perplexity::{Perplexity, Scorer, Sequence};
 pub use probe::{Rates, probe};
 pub use request::{Event, FinishReason, MAX_TOP_LOGPROBS, Request, Stats, TokenLogprob};
 pub use schedule::share;
 pub use start::Engine;
-pub use thread::{Options, WeightsMode, default_max_running};
 pub use warm::Loading;
 pub use watch::{Stall, Work};
 

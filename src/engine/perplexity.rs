@@ -8,7 +8,8 @@
 use std::time::Instant;
 
 use super::load::{Ready, load};
-use super::thread::{Options, chunk_for};
+use super::options::Options;
+use super::thread::chunk_for;
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{LoadResult, Source};
 use crate::mlx::{Array, Dtype, Error, Result, Runtime, eval, memory};

@@ -131,65 +131,47 @@ impl Prefixes {
             progress = sequence.tell_first()?;
         }
         for &mark in &marks {
-            self.store_prompt(sequence, mark)?;
+            self.store_prompt(sequence, mark);
         }
         sequence.caches.iter_mut().for_each(|cache| cache.mark(&[]));
         // The prompt's end waits for the answer's: storing takes time, and the first token is what is
         // waited for.
         if progress == Progress::Going && sequence.prompt_left() > 0 {
-            self.store_prompt(sequence, to)?;
+            self.store_prompt(sequence, to);
         }
         Ok(progress)
     }
 
     /// Stores the first `end` tokens of a sequence's prompt.
-    fn store_prompt(&mut self, sequence: &Sequence, end: usize) -> Result<()> {
-        let (most, budget) = (self.most, &self.budget);
-        let Some(cache) = &mut self.cache else {
-            return Ok(());
-        };
+    fn store_prompt(&mut self, sequence: &Sequence, end: usize) {
         let tokens = sequence.request.prompt.get(..end).unwrap_or_default();
         let keep = sequence.reuse.stops.contains(&end);
-        store(cache, most, budget, tokens, &sequence.caches, keep)
+        self.store(tokens, &sequence.caches, keep);
     }
 
     /// Stores what a sequence that has ended, or that nobody waits for any more, leaves behind.
     pub fn end(&mut self, sequence: &Sequence) {
         let mut tokens = sequence.request.prompt.clone();
         tokens.extend(&sequence.generated);
-        self.store(&tokens, &sequence.caches);
+        // The last token of an answer for one is never computed further.
+        let held = sequence.caches.first().map_or(0, LayerCache::len);
+        if let Some(held) = tokens.get(..held) {
+            self.store(held, &sequence.caches, true);
+        }
     }
 
-    /// Stores the caches of a sequence that begins with `tokens`; they may hold fewer, the last token
-    /// of an answer for one is never computed further.
-    fn store(&mut self, tokens: &[u32], caches: &[LayerCache]) {
-        let (most, budget) = (self.most, &self.budget);
+    /// Stores the first of what `caches` hold, within the budget. What cannot be stored is computed again
+    /// when it is needed; the request goes on.
+    fn store(&mut self, tokens: &[u32], caches: &[LayerCache], keep: bool) {
         let Some(cache) = &mut self.cache else {
             return;
         };
-        let held = caches.first().map_or(0, LayerCache::len);
-        let stored = match tokens.get(..held) {
-            Some(tokens) => store(cache, most, budget, tokens, caches, true),
-            None => return,
-        };
+        let room = cache.nbytes().saturating_add(self.budget.prefix_room());
+        cache.set_budget(self.most.min(room));
+        let stored = cache.store(tokens, caches, keep);
+        self.budget.set_prefix(cache.nbytes());
         if let Err(error) = stored {
-            tracing::warn!("an answer is not kept for the next turn: {error}");
+            tracing::warn!("what was computed is not kept for the next turn: {error}");
         }
     }
-}
-
-/// Stores within `most` bytes and what `budget` has left.
-fn store(
-    cache: &mut PrefixCache,
-    most: usize,
-    budget: &Budget,
-    tokens: &[u32],
-    caches: &[LayerCache],
-    keep: bool,
-) -> Result<()> {
-    let room = cache.nbytes().saturating_add(budget.prefix_room());
-    cache.set_budget(most.min(room));
-    let stored = cache.store(tokens, caches, keep);
-    budget.set_prefix(cache.nbytes());
-    stored
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::handle::Handle;
-use super::thread::{EngineThread, Options};
+use super::options::Options;
+use super::thread::EngineThread;
 use super::warm::Loading;
 use super::watch::{Watch, Watchdog};
 use crate::checkpoint::{GenerationConfig, LoadError, Source};

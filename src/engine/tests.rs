@@ -8,8 +8,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::double::{FAILS, Gate, PANICS, STEP_BYTES, start, start_gated, until};
 use super::handle::{Handle, Health, SubmitError};
+use super::options::Options;
 use super::request::{Event, FinishReason, Request};
-use super::thread::{Options, PANICKED};
+use super::thread::PANICKED;
 use crate::sample::Params;
 
 const PLENTY: usize = 1 << 30;

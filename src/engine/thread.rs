@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::decoding::{Decoding, Ended};
+use super::explain::Explained;
 use super::footprint::Footprint;
 use super::handle::{Command, Facts, Handle, Inbox, Submission};
 use super::load::{Ready, load, report, room_for_one};
-use super::machine::MemoryLimit;
 use super::memory::{Admission, Budget, Bytes, Seen};
+use super::options::Options;
 use super::prefix::Prefixes;
 use super::request::Event;
 use super::schedule;
@@ -21,73 +22,10 @@ use super::sequence::{Progress, Sequence};
 use super::warm::{self, Loading};
 use super::watch::{Watch, Work};
 use crate::cache::LayerCache;
-use crate::checkpoint::{GenerationConfig, LoadError, LoadResult, Source, WeightsAs};
-use crate::mlx::{
-    self, Device, Dtype, MemoryReport, Runtime, clear_cache, has_cpu_kernels, on_cuda,
-};
+use crate::checkpoint::{GenerationConfig, LoadError, Source};
+use crate::mlx::{self, MemoryReport, Runtime, clear_cache, on_cuda};
 use crate::models::{Loaded, Model};
-
-/// What becomes of the weights, as a user asks for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WeightsMode {
-    /// What is fastest on the device: on a CPU matrices as stored and all else in float32; on CUDA unpacked if that takes no more than a
-    /// quarter of the memory, and no less than a few GB; else the stored form.
-    #[default]
-    Auto,
-    /// As stored, packed ones included.
-    Keep,
-    /// Unpacked, as this type.
-    Dense(Dtype),
-}
-
-/// How to load and run a model.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The name it is served under.
-    pub id: String,
-    /// Tokens that end an answer, beside those that the model's configuration names.
-    pub eos_ids: Vec<u32>,
-    /// What it runs on; the best there is if not given.
-    pub device: Option<Device>,
-    /// What becomes of the weights.
-    pub weights: WeightsMode,
-    /// The directory of a fine-tune (`adapters.safetensors`), if there is one.
-    pub adapters: Option<Source>,
-    /// Tokens that one round computes at most, of prompts and answers together; what suits the device if
-    /// not given.
-    pub prefill_chunk: Option<usize>,
-    /// Tokens of prompt and answer together; the model's own limit if not given.
-    pub context_length: Option<usize>,
-    /// Requests that may wait beside the running ones.
-    pub queue_limit: usize,
-    /// Requests that run at a time.
-    pub max_running: usize,
-    /// Bytes that the prefix cache may take, 0 for none; a quarter of the memory that is left beside
-    /// the weights if not given.
-    pub prefix_cache: Option<usize>,
-    /// How much memory all may take: weights, caches, and what a step computes with.
-    pub memory: MemoryLimit,
-    /// Tokens of an answer that memory is reserved for before its request runs, at most. Behind them
-    /// an answer goes on as long as there is memory.
-    pub answer_reserve: usize,
-    /// Whether the system must keep the weights in memory (Metal).
-    pub wire_weights: bool,
-    /// Whether kernels are compiled before the first request comes.
-    pub warm_up: bool,
-    /// How long a step may take before it counts as hanging; for ever if not given.
-    pub watchdog: Option<Duration>,
-    /// Whether the process ends when a step hangs, with code 70.
-    pub watchdog_exit: bool,
-}
-
-/// Requests that run at a time by default.
-pub fn default_max_running(device: Device) -> usize {
-    match device {
-        // A step of more takes longer for each, since nothing there is idle.
-        Device::Cpu => 8,
-        Device::Gpu => 32,
-    }
-}
+use crate::nn::plan;
 
 /// Memory from which a GPU counts as a large one.
 const LARGE_GPU: usize = 32 << 30;
@@ -103,61 +41,6 @@ pub(super) fn chunk_for(model: &dyn Model, options: &Options, budget: usize) -> 
         false => 512,
     };
     options.prefill_chunk.unwrap_or(default).max(1)
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            id: "model".into(),
-            eos_ids: Vec::new(),
-            device: None,
-            weights: WeightsMode::default(),
-            adapters: None,
-            prefill_chunk: None,
-            context_length: None,
-            queue_limit: 64,
-            max_running: 8,
-            prefix_cache: Some(0),
-            memory: MemoryLimit::Auto,
-            answer_reserve: 4096,
-            wire_weights: false,
-            warm_up: true,
-            watchdog: None,
-            watchdog_exit: false,
-        }
-    }
-}
-
-/// Bytes of unpacked weights below which a step on a large GPU takes longer to launch than to compute:
-/// between those of a model of one billion parameters (2.5 GB) and of one of eight (16 GB).
-const LAUNCH_BOUND: usize = 6 << 30;
-
-impl WeightsMode {
-    /// What becomes of them on `device`, where there is room for them if the bytes that they would
-    /// take so, as `resident` tells, are at most `room`.
-    pub(super) fn on(
-        self,
-        device: Device,
-        room: usize,
-        resident: impl Fn(WeightsAs) -> LoadResult<usize>,
-    ) -> LoadResult<WeightsAs> {
-        Ok(match self {
-            WeightsMode::Keep => WeightsAs::Stored,
-            WeightsMode::Dense(dtype) => WeightsAs::Dense(dtype),
-            WeightsMode::Auto if device == Device::Cpu && has_cpu_kernels() => WeightsAs::Matrices,
-            // MLX's CPU backend multiplies packed and 16-bit weights several times slower.
-            WeightsMode::Auto if device == Device::Cpu => WeightsAs::Dense(Dtype::Float32),
-            // On CUDA MLX's products with packed matrices are slower, but a small model's step is
-            // bound by launches, of which theirs are fewer.
-            WeightsMode::Auto if on_cuda() => {
-                match (LAUNCH_BOUND..=room).contains(&resident(WeightsAs::Unpacked)?) {
-                    true => WeightsAs::Unpacked,
-                    false => WeightsAs::Stored,
-                }
-            }
-            WeightsMode::Auto => WeightsAs::Stored,
-        })
-    }
 }
 
 /// The context length for a model whose configuration names none.
@@ -215,6 +98,7 @@ impl EngineThread {
             loaded,
             budget: (budget, origin),
             started,
+            residence,
         } = ready;
         let Loaded {
             model,
@@ -274,6 +158,8 @@ impl EngineThread {
         if options.warm_up {
             engine.warm_up(&handle, progress)?;
         }
+        plan::close();
+        handle.explain(Explained::now(engine._runtime.device(), residence));
         room_for_one(&engine.inbox.budget, &origin)?;
         engine.look(true);
         report(&handle, &origin);
@@ -310,6 +196,9 @@ impl EngineThread {
             while self.running() > 0 || !self.queue.is_empty() {
                 self.admit();
                 self.round();
+            }
+            if let Err(error) = plan::measure() {
+                tracing::warn!("products are computed the usual way: {error}");
             }
             for mut listener in listeners {
                 while let Ok(event) = listener.try_recv() {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use super::error::check;
+use super::runtime::stream;
 use super::shape::ArrayVec;
 use super::{Array, Result};
 
@@ -51,6 +52,24 @@ pub fn eval(arrays: &[&Array]) -> Result<()> {
 /// Starts computing several arrays and returns at once; reading one later waits for it.
 #[track_caller]
 pub fn async_eval(arrays: &[&Array]) -> Result<()> {
+    if Postponed::now() {
+        return Ok(());
+    }
+    start(arrays)
+}
+
+/// Waits until everything asked for on this thread is done.
+pub fn synchronize() -> Result<()> {
+    let stream = stream("synchronize")?;
+    // SAFETY: the stream handle is live while the thread's runtime is.
+    check("synchronize", &[], || unsafe {
+        mlx_sys::mlx_synchronize(stream)
+    })
+}
+
+/// [`async_eval`], also while evaluation is put off.
+#[track_caller]
+pub(super) fn start(arrays: &[&Array]) -> Result<()> {
     let list = ArrayVec::of(arrays);
     // SAFETY: the vector is live; MLX keeps what it needs beyond the call.
     check("async_eval", arrays, || unsafe {

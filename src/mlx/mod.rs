@@ -34,12 +34,14 @@ mod upload;
 
 pub use array::{Array, Element};
 pub use block::PackedBlock;
-pub use compile::Compiled;
+#[cfg(test)]
+pub use compile::compile_everywhere;
+pub use compile::{Elementwise, fused, fuses};
 pub use cpu::has_cpu_kernels;
-pub use device::{DeviceMemory, device_memory};
+pub use device::{DeviceMemory, device_memory, device_name};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use eval::{Postponed, async_eval, eval};
+pub use eval::{Postponed, async_eval, eval, synchronize};
 pub use fast::{
     Mask, RopeFreqs, layer_norm, rms_norm, rope, rope_rows, scaled_dot_product_attention, silu_gate,
 };
@@ -50,8 +52,8 @@ pub use memory::{
     set_memory_limit, set_wired_limit,
 };
 pub use quant::{
-    QuantMode, Quantized, dense_matmul, dequantize, from_fp8, gather_dense, gather_qmm, quantize,
-    quantized_matmul, quantized_rows,
+    QuantMode, Quantized, Way, dense_matmul, dequantize, from_fp8, gather_dense, gather_qmm,
+    quantize, quantized_matmul, quantized_matmul_by, quantized_rows,
 };
 pub use ragged::{KvStore, Ragged};
 pub use runtime::{

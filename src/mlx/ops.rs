@@ -131,6 +131,12 @@ impl Array {
         op!("astype", [self], mlx_astype(self.raw(), dtype.raw()))
     }
 
+    /// Each element as the nearest whole number, halves as the nearest even one.
+    #[track_caller]
+    pub fn round(&self) -> Result<Array> {
+        op!("round", [self], mlx_round(self.raw(), 0))
+    }
+
     /// `value` as a scalar of this array's type, so that a product keeps the type.
     #[track_caller]
     pub fn scalar_like(&self, value: f32) -> Result<Array> {

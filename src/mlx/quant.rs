@@ -144,16 +144,62 @@ fn some(value: i32) -> mlx_sys::mlx_optional_int {
     }
 }
 
-/// Whether the matrix is unpacked before a product with `rows` rows. On CUDA MLX 0.32.2 computes
-/// nonsense with rows of a single group, has no kernel for `x · w`, and is slower with a packed
-/// matrix than with one that it unpacks first from some number of rows on (all seen on an H200).
-fn unpacks_first(w: &Quantized, transpose: bool, rows: usize) -> Result<bool> {
-    if !on_cuda() {
-        return Ok(false);
+/// A way of computing `x · wᵀ` with a packed matrix. All give the same up to rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Way {
+    /// Our kernels, on a CPU.
+    Kernel,
+    /// MLX's product, which reads the matrix packed.
+    Packed,
+    /// Unpacking for this product, and MLX's ordinary one.
+    Unpack,
+}
+
+impl Way {
+    /// All there are.
+    pub const ALL: [Way; 3] = [Way::Kernel, Way::Packed, Way::Unpack];
+
+    /// Its name, for people and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Kernel => "kernel",
+            Way::Packed => "packed",
+            Way::Unpack => "unpack",
+        }
     }
-    let groups = w.scales.dim(-1)?;
-    let tall = w.scales.dim(-2)? > groups * w.group_size;
-    Ok(!transpose || groups == 1 || rows >= 128 || (rows >= 8 && !tall))
+
+    /// Whether it can compute this.
+    pub fn takes(self, x: &Array, w: &Quantized) -> Result<bool> {
+        Ok(match self {
+            Way::Kernel => cpu::takes_packed(x, w),
+            // On CUDA MLX 0.32.2 computes nonsense with rows of a single group (seen on an H200).
+            Way::Packed => !on_cuda() || w.scales.dim(-1)? > 1,
+            Way::Unpack => true,
+        })
+    }
+
+    /// The one that is taken where nothing was measured: as measured on an H200, where MLX is slower with
+    /// a packed matrix than with one that it unpacks first from some number of rows on.
+    pub fn usual(x: &Array, w: &Quantized) -> Result<Way> {
+        if cpu::takes_packed(x, w) {
+            return Ok(Way::Kernel);
+        }
+        if !on_cuda() {
+            return Ok(Way::Packed);
+        }
+        let groups = w.scales.dim(-1)?;
+        let tall = w.scales.dim(-2)? > groups * w.group_size;
+        let rows = rows_of(x);
+        let unpacks = groups == 1 || rows >= 128 || (rows >= 8 && !tall);
+        Ok(if unpacks { Way::Unpack } else { Way::Packed })
+    }
+}
+
+/// How many vectors of the last dimension `x` holds.
+fn rows_of(x: &Array) -> usize {
+    let shape = x.shape();
+    let leading = shape.split_last().map_or(&[][..], |(_, leading)| leading);
+    leading.iter().map(|&n| n as usize).product()
 }
 
 /// The unpacked matrix in `x`'s type, in which it is computed too: scales of a shorter type would
@@ -172,31 +218,42 @@ fn unpack_for(x: &Array, w: &Quantized) -> Result<Array> {
     dequantize(&wider, dtype)
 }
 
-/// `x · wᵀ` with a packed `w`; without `transpose` `x · w`.
-///
-/// Rows of all leading dimensions go through a `w [out, in]` together: MLX on CUDA would read it once
-/// for each of them.
+/// `x · wᵀ` with a packed `w`, the usual way; without `transpose` `x · w`.
 #[track_caller]
 pub fn quantized_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
-    if transpose && cpu::takes_packed(x, w) {
-        return cpu::times_packed(x, w);
+    match transpose {
+        true => quantized_matmul_by(Way::usual(x, w)?, x, w),
+        // There MLX has no kernel for it.
+        false if on_cuda() => flat(x, w, |x| x.matmul(&unpack_for(x, w)?)),
+        false => flat(x, w, |x| packed_matmul(x, w, false)),
     }
+}
+
+/// `x · wᵀ` by a way that [takes](Way::takes) it.
+#[track_caller]
+pub fn quantized_matmul_by(way: Way, x: &Array, w: &Quantized) -> Result<Array> {
+    match way {
+        Way::Kernel => cpu::times_packed(x, w),
+        Way::Packed => flat(x, w, |x| packed_matmul(x, w, true)),
+        Way::Unpack => flat(x, w, |x| x.matmul(&unpack_for(x, w)?.swap_last()?)),
+    }
+}
+
+/// The product of all of `x`'s rows together with a `w` of two dimensions: MLX on CUDA would read it once
+/// for each of `x`'s leading dimensions.
+fn flat(x: &Array, w: &Quantized, product: impl Fn(&Array) -> Result<Array>) -> Result<Array> {
     let mut shape = x.shape();
-    let (leading, width) = shape.split_at(shape.len().saturating_sub(1));
-    let rows: i32 = leading.iter().product();
-    if w.weight.ndim() == 2 && shape.len() > 2 && rows > 1 {
-        let y = quantized_matmul(&x.reshape(&[-1, width[0]])?, w, transpose)?;
-        shape.pop();
-        shape.push(y.dim(-1)?);
-        return y.reshape(&shape);
+    if w.weight.ndim() != 2 || shape.len() <= 2 || rows_of(x) <= 1 {
+        return product(x);
     }
-    if unpacks_first(w, transpose, rows as usize)? {
-        let dense = unpack_for(x, w)?;
-        return match transpose {
-            true => x.matmul(&dense.swap_last()?),
-            false => x.matmul(&dense),
-        };
-    }
+    let y = product(&x.reshape(&[-1, x.dim(-1)?])?)?;
+    shape.pop();
+    shape.push(y.dim(-1)?);
+    y.reshape(&shape)
+}
+
+#[track_caller]
+fn packed_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
     op!(
         "quantized_matmul",
         [x, &w.weight, &w.scales],
@@ -220,7 +277,7 @@ pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Re
     if cpu::takes_experts_packed(x, w, indices) {
         return cpu::experts_packed(x, w, indices);
     }
-    if unpacks_first(w, true, 1)? {
+    if !Way::Packed.takes(x, w)? {
         let dense = unpack_for(x, w)?;
         return x.gather_mm(&dense.swap_last()?, indices, sorted);
     }
@@ -252,13 +309,18 @@ pub fn quantized_rows(ids: &Array, w: &Quantized, dtype: Dtype) -> Result<Array>
     dequantize(&w.take(ids)?, dtype)
 }
 
-/// `x [.., k] · wᵀ` for `w [.., n, k]`; leading dimensions pair up or broadcast.
+/// `x [.., k] · wᵀ` for `w [.., n, k]`; leading dimensions pair up or broadcast. `transposed` gives `wᵀ`
+/// to those who need it.
 #[track_caller]
-pub fn dense_matmul(x: &Array, w: &Array) -> Result<Array> {
+pub fn dense_matmul<'a>(
+    x: &Array,
+    w: &Array,
+    transposed: impl FnOnce() -> Result<&'a Array>,
+) -> Result<Array> {
     if cpu::takes_dense(x, w) {
         return cpu::times_dense(x, w);
     }
-    x.matmul(&w.swap_last()?)
+    x.matmul(transposed()?)
 }
 
 /// For each of `indices [..]` the product of its `x [.., m, k]` and the transpose of the matrix that it

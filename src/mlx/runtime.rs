@@ -89,11 +89,7 @@ impl Runtime {
 
     /// Waits until everything asked for on this thread is done.
     pub fn synchronize(&self) -> Result<()> {
-        let stream = stream("synchronize")?;
-        // SAFETY: the stream handle is live while the runtime is.
-        check("synchronize", &[], || unsafe {
-            mlx_sys::mlx_synchronize(stream)
-        })
+        super::synchronize()
     }
 }
 

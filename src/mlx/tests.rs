@@ -255,26 +255,30 @@ fn a_key_fixes_the_numbers() {
 }
 
 #[test]
-fn compiled_functions_compute_and_leave_the_cache() {
-    fn double_plus(inputs: &[Array]) -> Result<Array> {
-        inputs[0].add(&inputs[0])?.add(&inputs[1])
+fn compiled_functions_compute() {
+    fn double_plus(inputs: &[&Array]) -> Result<[Array; 2]> {
+        let double = inputs[0].add(inputs[0])?;
+        Ok([double.add(inputs[1])?, double])
     }
-    fn failing(_: &[Array]) -> Result<Array> {
+    fn failing(_: &[&Array]) -> Result<[Array; 1]> {
         Err(Error::new("failing", &[], "on purpose"))
     }
-    fn panicking(_: &[Array]) -> Result<Array> {
+    fn panicking(_: &[&Array]) -> Result<[Array; 1]> {
         panic!("on purpose")
     }
     on_cpu(|| {
-        let compiled = Compiled::new(double_plus)?;
+        compile_everywhere(true);
         for n in [1, 3, 8] {
             let a = Array::arange(0, n, Dtype::Float32)?;
-            let expected: Vec<f32> = (0..n).map(|i| 3. * i as f32).collect();
-            assert_eq!(compiled.call(&[&a, &a])?.to_vec::<f32>()?, expected);
+            let times = |factor: i32| (0..n).map(|i| (factor * i) as f32).collect::<Vec<_>>();
+            let results = fused(double_plus, &[&a, &a])?;
+            let [plus, double] = results.map(|result| result.to_vec::<f32>());
+            assert_eq!((plus?, double?), (times(3), times(2)));
         }
         let a = Array::from_f32(1.0)?;
-        assert!(Compiled::new(failing)?.call(&[&a]).is_err());
-        assert!(Compiled::new(panicking)?.call(&[&a]).is_err());
+        assert!(fused(failing, &[&a]).is_err());
+        assert!(fused(panicking, &[&a]).is_err());
+        compile_everywhere(false);
         Ok(())
     });
 }

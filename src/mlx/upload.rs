@@ -11,6 +11,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use super::eval::start;
 use super::ops::build;
 use super::{Array, Dtype, Result};
 
@@ -29,6 +30,8 @@ struct Source {
     header: Vec<u8>,
     bytes: RwLock<Option<&'static [u8]>>,
     position: AtomicUsize,
+    /// Bytes behind the header that were read.
+    taken: AtomicUsize,
 }
 
 impl Source {
@@ -54,6 +57,7 @@ impl Source {
         let from = bytes.get(from..).unwrap_or_default();
         let m = from.len().min(rest.len());
         copy(&from[..m], &mut rest[..m]);
+        self.taken.fetch_add(m, Ordering::Relaxed);
         n + m
     }
 }
@@ -148,7 +152,8 @@ fn name(dtype: Dtype) -> Option<&'static str> {
 }
 
 /// An array of these bytes, as many as shape and type need, in the memory of the thread's device; none
-/// if MLX's loader does not know the type. Blocks.
+/// if MLX's loader does not know the type. Blocks until the bytes are read, not until the device has
+/// them.
 #[track_caller]
 pub(super) fn upload(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Result<Option<Array>> {
     let op = "upload";
@@ -167,10 +172,15 @@ pub(super) fn upload(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Result<Option
         header,
         bytes: RwLock::new(Some(lent)),
         position: AtomicUsize::new(0),
+        taken: AtomicUsize::new(0),
     });
     let array = load(op, source.clone()).and_then(|array| {
-        // Also where evaluation is put off: the bytes are lent for now only.
-        array.compute()?;
+        // Also where evaluation is put off: the bytes are lent for now only. On a GPU they are read while
+        // the copy is started, on a CPU maybe later.
+        start(&[&array])?;
+        if source.taken.load(Ordering::Relaxed) < n {
+            array.compute()?;
+        }
         Ok(array)
     });
     // Waits for whoever still reads.
@@ -249,6 +259,7 @@ mod tests {
             header: Vec::new(),
             bytes: RwLock::new(None),
             position: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
         });
         assert_eq!(source.read(0, &mut [0; 4]), 0);
         assert!(load("upload", source).is_err());

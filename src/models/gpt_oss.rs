@@ -11,7 +11,7 @@ use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadResult, Packing, Weights};
 use crate::mlx::{Array, Result};
 use crate::nn::{
-    Activation, Attention, AttentionShape, ExpertShape, Linear, Matrix, RmsNorm, Rope, RopeShape,
+    Activation, Attention, AttentionShape, ExpertShape, Linear, RmsNorm, Rope, RopeShape,
     SwitchGlu, SwitchLinear, top_k_softmax, weighted_sum,
 };
 
@@ -183,7 +183,7 @@ fn experts(w: &Cursor, shape: ExpertShape) -> LoadResult<SwitchGlu> {
             w.at(name).matrix(&[e, out, inner])
         } else {
             let transposed = w.tensor(name, &[e, inner, out])?;
-            Ok(Matrix::Dense(own(&transposed.swap_last()?)?))
+            Ok(own(&transposed.swap_last()?)?.into())
         }
     };
     let gate_up = matrix("gate_up_proj", 2 * d_ff, d_model)?;

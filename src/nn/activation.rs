@@ -1,12 +1,10 @@
 //! Activations, alone and as gates.
 //!
-//! On a GPU a gate is one compiled kernel. On a CPU MLX compiles by calling a C++ compiler at run
-//! time, which a user's machine may lack, so there the operations run one by one.
+//! On a GPU a gate is one compiled kernel.
 
-use std::cell::RefCell;
 use std::f32::consts::{PI, SQRT_2};
 
-use crate::mlx::{Array, Compiled, Device, Result, current_device, silu_gate};
+use crate::mlx::{Array, Device, Elementwise, Result, current_device, fused, silu_gate};
 
 /// The two constants of gpt-oss's activation.
 const OAI_ALPHA: f32 = 1.702;
@@ -63,16 +61,8 @@ impl Activation {
             }
             return self.gate(gate, up);
         }
-        COMPILED.with_borrow_mut(|compiled| {
-            let at = match compiled.iter().position(|(of, _)| *of == self) {
-                Some(at) => at,
-                None => {
-                    compiled.push((self, Compiled::new(self.gate_function())?));
-                    compiled.len() - 1
-                }
-            };
-            compiled[at].1.call(&[gate, up])
-        })
+        let [gated] = fused(self.gate_function(), &[gate, up])?;
+        Ok(gated)
     }
 
     fn gate(self, gate: &Array, up: &Array) -> Result<Array> {
@@ -88,9 +78,9 @@ impl Activation {
     }
 
     /// A plain function each, because that is what MLX compiles.
-    fn gate_function(self) -> fn(&[Array]) -> Result<Array> {
-        fn gate(activation: Activation, inputs: &[Array]) -> Result<Array> {
-            activation.gate(&inputs[0], &inputs[1])
+    fn gate_function(self) -> Elementwise<1> {
+        fn gate(activation: Activation, inputs: &[&Array]) -> Result<[Array; 1]> {
+            Ok([activation.gate(inputs[0], inputs[1])?])
         }
         match self {
             Activation::Silu => |inputs| gate(Activation::Silu, inputs),
@@ -100,10 +90,6 @@ impl Activation {
             Activation::SwigluOai => |inputs| gate(Activation::SwigluOai, inputs),
         }
     }
-}
-
-thread_local! {
-    static COMPILED: RefCell<Vec<(Activation, Compiled)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `log(1 + exp(x))` of each element.

@@ -1,136 +1,10 @@
-//! Products with weight matrices: linear layers, stacks of them, and embeddings, packed or not.
+//! Linear layers, stacks of them, and embeddings, whatever their matrices are.
 
-use super::Adapter;
+use super::{Adapter, Matrix};
 use crate::mlx::{
-    Array, Device, Dtype, Quantized, Result, current_device, dense_matmul, dequantize, eval,
-    gather_dense, gather_qmm, on_cuda, quantized_matmul, quantized_rows,
+    Array, Device, Dtype, Quantized, Result, current_device, gather_dense, gather_qmm, on_cuda,
+    quantized_rows,
 };
-
-/// A weight matrix `[.., out, in]`. Which kind it is depends on its tensors alone, so one model file
-/// serves every quantization.
-#[derive(Clone, Debug)]
-pub enum Matrix {
-    /// An ordinary one.
-    Dense(Array),
-    /// A packed one.
-    Quant(Quantized),
-}
-
-impl Matrix {
-    /// `x · Wᵀ`, for `x [.., in]`; leading dimensions pair up or broadcast.
-    pub fn times(&self, x: &Array) -> Result<Array> {
-        match self {
-            Matrix::Dense(weight) => dense_matmul(x, weight),
-            Matrix::Quant(weight) => quantized_matmul(x, weight, true),
-        }
-    }
-
-    /// `x · W`, for `x [.., out]`.
-    pub fn times_transposed(&self, x: &Array) -> Result<Array> {
-        match self {
-            Matrix::Dense(weight) => x.matmul(weight),
-            Matrix::Quant(weight) => quantized_matmul(x, weight, false),
-        }
-    }
-
-    /// The same change made to its tensors, which must not concern the last dimension.
-    pub fn map(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
-        Ok(match self {
-            Matrix::Dense(weight) => Matrix::Dense(change(weight)?),
-            Matrix::Quant(weight) => Matrix::Quant(weight.map(change)?),
-        })
-    }
-
-    /// Rows of `[.., out, in]`.
-    fn n_rows(&self) -> Result<i32> {
-        match self {
-            Matrix::Dense(weight) => weight.dim(-2),
-            Matrix::Quant(weight) => weight.scales.dim(-2),
-        }
-    }
-
-    fn eval(&self) -> Result<()> {
-        match self {
-            Matrix::Dense(weight) => weight.eval(),
-            Matrix::Quant(w) => {
-                let parts = [Some(&w.weight), Some(&w.scales), w.biases.as_ref()];
-                eval(&parts.into_iter().flatten().collect::<Vec<_>>())
-            }
-        }
-    }
-
-    /// The matrix itself, unpacked in the type of its scales if it is packed.
-    pub fn unpacked(&self) -> Result<Array> {
-        match self {
-            Matrix::Dense(weight) => Ok(weight.clone()),
-            Matrix::Quant(weight) => dequantize(weight, weight.dtype()),
-        }
-    }
-
-    /// Matrices of one kind as one, whose arrays `join` makes of theirs; none where there is none, or they
-    /// are of several kinds.
-    pub fn joined(
-        parts: &[&Matrix],
-        join: impl Fn(&[&Array]) -> Result<Array>,
-    ) -> Result<Option<Matrix>> {
-        let dense: Vec<&Array> = parts.iter().filter_map(|part| part.dense()).collect();
-        if !dense.is_empty() && dense.len() == parts.len() {
-            return join(&dense).map(Matrix::Dense).map(Some);
-        }
-        let packed: Vec<&Quantized> = parts.iter().filter_map(|part| part.packed()).collect();
-        let scheme = |w: &Quantized| (w.mode, w.bits, w.group_size);
-        let first = packed.first().filter(|first| {
-            let same = packed.iter().all(|w| scheme(w) == scheme(first));
-            same && dense.is_empty()
-        });
-        let Some(first) = first else {
-            return Ok(None);
-        };
-        let all = |array: fn(&Quantized) -> &Array| -> Result<Array> {
-            join(&packed.iter().map(|w| array(w)).collect::<Vec<_>>())
-        };
-        let biases: Vec<&Array> = packed.iter().filter_map(|w| w.biases.as_ref()).collect();
-        Ok(Some(Matrix::Quant(Quantized {
-            weight: all(|w| &w.weight)?,
-            scales: all(|w| &w.scales)?,
-            biases: (!biases.is_empty()).then(|| join(&biases)).transpose()?,
-            ..**first
-        })))
-    }
-
-    /// The type of its numbers, or of those that it unpacks to.
-    fn dtype(&self) -> Dtype {
-        match self {
-            Matrix::Dense(weight) => weight.dtype(),
-            Matrix::Quant(weight) => weight.scales.dtype(),
-        }
-    }
-
-    fn dense(&self) -> Option<&Array> {
-        match self {
-            Matrix::Dense(weight) => Some(weight),
-            Matrix::Quant(_) => None,
-        }
-    }
-
-    fn packed(&self) -> Option<&Quantized> {
-        match self {
-            Matrix::Dense(_) => None,
-            Matrix::Quant(weight) => Some(weight),
-        }
-    }
-
-    /// The rows `start..end` of `[out, in]`, as a matrix of its own.
-    pub fn rows(&self, start: usize, end: usize) -> Result<Self> {
-        self.map(|part| {
-            let rows = part
-                .slice_axis(-2, start as i32, end as i32)?
-                .contiguous()?;
-            rows.eval()?;
-            Ok(rows)
-        })
-    }
-}
 
 /// `x · Wᵀ + b`.
 #[derive(Clone, Debug)]
@@ -166,7 +40,7 @@ impl Linear {
         match (&self.weight, &self.bias) {
             (weight, None) => weight.times(x),
             (Matrix::Dense(weight), Some(bias)) if current_device() == Some(Device::Gpu) => {
-                x.addmm(&weight.swap_last()?, bias)
+                x.addmm(weight.transposed()?, bias)
             }
             (weight, Some(bias)) => weight.times(x)?.add(bias),
         }

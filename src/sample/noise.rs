@@ -4,9 +4,7 @@
 //! batch around it. Here each number is a hash of the row's own key and the token's id, computed for
 //! all rows at once.
 
-use std::cell::RefCell;
-
-use crate::mlx::{Array, Compiled, Device, Dtype, Result, current_device};
+use crate::mlx::{Array, Dtype, Result, fused};
 
 /// What is drawn in a step apart from the token; each needs numbers of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,28 +47,12 @@ pub fn gumbel(keys: &[u64], n: i32) -> Result<Array> {
     let low = halves(|key| key as u32)?;
     let high = halves(|key| (key >> 32) as u32)?;
     let index = Array::arange(0, n, Dtype::Uint32)?.reshape(&[1, n])?;
-    if current_device() != Some(Device::Gpu) {
-        // There MLX would need a C++ compiler at run time.
-        return from_hash(&low, &high, &index);
-    }
-    COMPILED.with_borrow_mut(|compiled| {
-        if compiled.is_none() {
-            let function = |inputs: &[Array]| from_hash(&inputs[0], &inputs[1], &inputs[2]);
-            *compiled = Some(Compiled::new(function)?);
-        }
-        match compiled {
-            Some(compiled) => compiled.call(&[&low, &high, &index]),
-            None => from_hash(&low, &high, &index),
-        }
-    })
+    let [noise] = fused(from_hash, &[&low, &high, &index])?;
+    Ok(noise)
 }
 
-thread_local! {
-    static COMPILED: RefCell<Option<Compiled>> = const { RefCell::new(None) };
-}
-
-fn from_hash(low: &Array, high: &Array, index: &Array) -> Result<Array> {
-    from_bits(&pcg3d(low, high, index)?)
+fn from_hash(inputs: &[&Array]) -> Result<[Array; 1]> {
+    Ok([from_bits(&pcg3d(inputs[0], inputs[1], inputs[2])?)?])
 }
 
 /// Noise from uniform bits (uint32); finite for all of them.
@@ -109,7 +91,7 @@ fn pcg3d(x: &Array, y: &Array, z: &Array) -> Result<Array> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mlx::Runtime;
+    use crate::mlx::{Device, Runtime, compile_everywhere};
 
     /// The same in scalars, as the paper's listing has it.
     fn scalar([mut x, mut y, mut z]: [u32; 3]) -> u32 {
@@ -261,8 +243,6 @@ mod tests {
     #[ignore = "MLX calls a C++ compiler, for minutes on a busy machine"]
     fn the_compiled_noise_is_the_same_for_every_shape() {
         let _runtime = Runtime::enter(Device::Cpu).unwrap();
-        let compiled = Compiled::new(|inputs| from_hash(&inputs[0], &inputs[1], &inputs[2]));
-        let compiled = compiled.unwrap();
         for (rows, n) in [(1, 10), (3, 1000), (8, 77), (1, 10)] {
             let keys = keys(rows);
             let column = |shift: u32| {
@@ -271,7 +251,9 @@ mod tests {
             };
             let index = Array::arange(0, n, Dtype::Uint32).unwrap();
             let index = index.reshape(&[1, n]).unwrap();
-            let ours = compiled.call(&[&column(0), &column(32), &index]).unwrap();
+            compile_everywhere(true);
+            let [ours] = fused(from_hash, &[&column(0), &column(32), &index]).unwrap();
+            compile_everywhere(false);
             let plain = gumbel(&keys, n).unwrap();
             assert_eq!(ours.shape(), [rows as i32, n]);
             assert!(ours.max_difference(&plain).unwrap() < 1e-4);

@@ -20,6 +20,11 @@ pub fn pensieve() -> Command {
             command.env_remove(name);
         }
     }
+    // What is measured here is no plan of the user's.
+    command.env(
+        "XDG_CACHE_HOME",
+        concat!(env!("CARGO_TARGET_TMPDIR"), "/caches"),
+    );
     command.stdin(Stdio::null());
     command
 }
