@@ -67,7 +67,7 @@ pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
                     };
                     dots[r] = meet::<S, BITS, WIDE>(dots[r], w, x);
                 }
-                fetch::<S, true>(rows, at, ahead);
+                fetch::<S>(rows, at, ahead);
                 x = x.add(chunk);
                 at += vector;
             }

@@ -90,9 +90,9 @@ pub(crate) trait Lanes: Copy {
         }
         bytes
     }
-    /// Asks for memory that will be read: `NEAR`, into the first-level cache.
+    /// Asks for memory that will be read.
     #[inline(always)]
-    unsafe fn prefetch<const NEAR: bool>(_: *const u8) {}
+    unsafe fn prefetch(_: *const u8) {}
 }
 
 /// A part of a processor that takes several rows of `x` through a panel at once, in registers of its own.

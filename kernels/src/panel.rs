@@ -73,7 +73,7 @@ unsafe fn fields<S: Lanes, const BITS: usize>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            fetch::<S, false>(rows, from + at, ahead);
+            fetch::<S>(rows, from + at, ahead);
             let words = square.as_ref();
             if left >= 4 * S::N {
                 for word in words {
@@ -111,14 +111,13 @@ unsafe fn take_apart<S: Lanes, const BITS: usize>(word: S::I, panel: *mut u8) ->
     }
 }
 
-/// Asks for the next block: as many lines as a square reads, but in the order of memory. `NEAR` for one that
-/// is read but once, into the first-level cache, which a panel needs for itself.
+/// Asks for the next block: as many lines as a square reads, but in the order of memory.
 #[inline(always)]
-pub(crate) unsafe fn fetch<S: Lanes, const NEAR: bool>(rows: &Rows, at: usize, ahead: usize) {
+pub(crate) unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize, ahead: usize) {
     let next = rows.0[0].wrapping_add(ahead + at * S::N);
     for line in 0..(4 * S::N * S::N / 64).max(1) {
         // SAFETY: a prefetch may name any address.
-        unsafe { S::prefetch::<NEAR>(next.wrapping_add(64 * line)) };
+        unsafe { S::prefetch(next.wrapping_add(64 * line)) };
     }
 }
 
@@ -175,7 +174,7 @@ pub(crate) unsafe fn floats<S: Lanes>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            fetch::<S, false>(rows, from + at, ahead);
+            fetch::<S>(rows, from + at, ahead);
             let words = left.div_ceil(4).min(S::N);
             for word in &square.as_ref()[..words] {
                 let (low, high) = match like {

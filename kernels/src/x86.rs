@@ -207,14 +207,9 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
         unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << bits) - 1)) }
     }
     #[inline(always)]
-    unsafe fn prefetch<const NEAR: bool>(at: *const u8) {
+    unsafe fn prefetch(at: *const u8) {
         // SAFETY: a prefetch may name any address.
-        unsafe {
-            match NEAR {
-                true => _mm_prefetch::<_MM_HINT_T0>(at.cast()),
-                false => _mm_prefetch::<_MM_HINT_T1>(at.cast()),
-            }
-        }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 }
 
@@ -407,13 +402,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << bits) - 1)) }
     }
     #[inline(always)]
-    unsafe fn prefetch<const NEAR: bool>(at: *const u8) {
+    unsafe fn prefetch(at: *const u8) {
         // SAFETY: a prefetch may name any address.
-        unsafe {
-            match NEAR {
-                true => _mm_prefetch::<_MM_HINT_T0>(at.cast()),
-                false => _mm_prefetch::<_MM_HINT_T1>(at.cast()),
-            }
-        }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 }
