@@ -20,7 +20,7 @@ use scripted::{DIALECTS, Dialect, Scripted, Spent, clock};
 use tokio::io::AsyncWriteExt;
 
 const STEP: Duration = Duration::from_millis(10);
-const STREAMS: [usize; 3] = [1, 32, 128];
+const STREAMS: [usize; 4] = [1, 32, 128, 256];
 /// What a token may cost, in microseconds.
 const LIMIT: f64 = 20.0;
 /// About the bytes of an event.

@@ -5218,6 +5218,7 @@ pub struct mlx_call_output_ {
     pub shape: *const i32,
     pub ndim: usize,
     pub dtype: mlx_dtype,
+    pub takes: i32,
 }
 pub type mlx_call_output = mlx_call_output_;
 pub type mlx_call_function = ::std::option::Option<

@@ -13,6 +13,7 @@
 #include "mlx/c/error.h"
 #include "mlx/c/private/mlx.h"
 #include "mlx/primitives.h"
+#include "mlx/scheduler.h"
 
 namespace pensieve {
 
@@ -58,6 +59,15 @@ char* gather(const Memory& in, size_t axis, const char* from, size_t width, char
   return out;
 }
 
+// Whether `in`'s memory is free to be changed, once the tasks that read it have ended: those of the step
+// before may still be waiting.
+bool is_free(const mx::array& in) {
+  while (!in.is_donatable() && mx::scheduler::n_active_tasks() > 1) {
+    mx::scheduler::wait_for_one();
+  }
+  return in.is_donatable();
+}
+
 class Call : public mx::Primitive {
  public:
   Call(
@@ -66,13 +76,15 @@ class Call : public mx::Primitive {
       mlx_call_function function,
       const mlx_call_params& params,
       uint32_t strided,
-      std::vector<mx::Shape> shapes)
+      std::vector<mx::Shape> shapes,
+      std::vector<int32_t> takes)
       : mx::Primitive(stream),
         name_(name),
         function_(function),
         params_(params),
         strided_(strided),
-        shapes_(std::move(shapes)) {}
+        shapes_(std::move(shapes)),
+        takes_(std::move(takes)) {}
 
   void eval_cpu(
       const std::vector<mx::array>& inputs,
@@ -99,12 +111,35 @@ class Call : public mx::Primitive {
       job->memory.emplace_back(dense);
     }
     job->n_inputs = inputs.size();
+    // Each output has handles of all inputs; those of the one that is evaluated are enough.
     for (auto& out : outputs) {
-      out.set_data(mx::allocator::malloc(out.nbytes()));
+      if (&out.inputs() != &inputs) {
+        out.inputs().clear();
+      }
+    }
+    auto counts = false;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      auto& out = outputs[i];
+      if (takes_[i] >= 0) {
+        take(inputs[takes_[i]], out, encoder);
+        // Only the output shows it.
+        job->memory[takes_[i]].size = 0;
+        counts = true;
+      } else {
+        out.set_data(mx::allocator::malloc(out.nbytes()));
+      }
       encoder.set_output_array(out);
       job->memory.emplace_back(out);
     }
+    if (!counts) {
+      encoder.dispatch([job = std::move(job)]() { job->run(); });
+      return;
+    }
+    // MLX counts every tenth task, and `is_free` waits for what is counted.
+    mx::scheduler::notify_new_task(stream());
     encoder.dispatch([job = std::move(job)]() { job->run(); });
+    mx::scheduler::enqueue(
+        stream(), [s = stream()]() { mx::scheduler::notify_task_completion(s); });
   }
 
   void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
@@ -118,7 +153,7 @@ class Call : public mx::Primitive {
   bool is_equivalent(const mx::Primitive& other) const override {
     auto call = dynamic_cast<const Call*>(&other);
     return call && function_ == call->function_ && shapes_ == call->shapes_ &&
-        std::memcmp(&params_, &call->params_, sizeof(params_)) == 0;
+        takes_ == call->takes_ && std::memcmp(&params_, &call->params_, sizeof(params_)) == 0;
   }
 
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>&) override {
@@ -126,6 +161,21 @@ class Call : public mx::Primitive {
   }
 
  private:
+  static void take(
+      const mx::array& in,
+      mx::array& out,
+      mx::cpu::CommandEncoder& encoder) {
+    if (in.flags().row_contiguous && in.data_size() == in.size() && is_free(in)) {
+      out.copy_shared_buffer(in);
+      return;
+    }
+    out.set_data(mx::allocator::malloc(out.nbytes()));
+    encoder.dispatch([from = Memory(in), to = out.data<char>()]() {
+      auto data = static_cast<const char*>(from.data);
+      gather(from, 0, data, mx::size_of(from.dtype), to);
+    });
+  }
+
   struct Job {
     mlx_call_function function;
     mlx_call_params params;
@@ -159,6 +209,7 @@ class Call : public mx::Primitive {
   mlx_call_params params_;
   uint32_t strided_;
   std::vector<mx::Shape> shapes_;
+  std::vector<int32_t> takes_;
 };
 
 } // namespace pensieve
@@ -182,13 +233,22 @@ extern "C" int mlx_call(
     }
     std::vector<mlx::core::Shape> shapes;
     std::vector<mlx::core::Dtype> dtypes;
+    std::vector<int32_t> takes;
     for (size_t i = 0; i < n_outputs; ++i) {
       auto& out = outputs[i];
       shapes.emplace_back(out.shape, out.shape + out.ndim);
       dtypes.push_back(mlx_dtype_to_cpp(out.dtype));
+      takes.push_back(out.takes);
+      if (out.takes < 0) {
+        continue;
+      }
+      auto at = static_cast<size_t>(out.takes);
+      if (at >= n_inputs || from[at].shape() != shapes[i] || from[at].dtype() != dtypes[i]) {
+        throw std::invalid_argument("An output is not of its input's shape and type.");
+      }
     }
     auto call = std::make_shared<pensieve::Call>(
-        mlx_stream_get_(stream), name, function, params, strided, shapes);
+        mlx_stream_get_(stream), name, function, params, strided, shapes, std::move(takes));
     if (n_outputs == 1) {
       mlx_array_set_(
           results[0],

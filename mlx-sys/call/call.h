@@ -27,11 +27,13 @@ typedef struct mlx_call_params_ {
   uint64_t words[8];
 } mlx_call_params;
 
-// What a call writes.
+// What a call writes. `takes` is the input that it is a changed state of, or -1: its memory holds that
+// input's elements when the function is called, and is the input's own where nothing else needs that.
 typedef struct mlx_call_output_ {
   const int32_t* shape;
   size_t ndim;
   mlx_dtype dtype;
+  int32_t takes;
 } mlx_call_output;
 
 // Computes on the stream's own thread. Other than 0 means that it failed, and why is in `message`,

@@ -3,7 +3,7 @@
 //! Invariant: between calls the buffer's own handle is the only one that lives on, so MLX writes new
 //! entries in place. After a failed call the buffer is empty.
 
-use crate::mlx::{Array, Result};
+use crate::mlx::{Array, Dtype, Error, Result};
 
 /// Positions by which buffers grow.
 pub(super) const STEP: usize = 256;
@@ -42,6 +42,18 @@ impl Buffer {
             self.array = Some(array.slice_update(entries, &[0, 0, at as i32, 0], &stop)?);
         }
         Ok(())
+    }
+
+    /// The buffer itself, with room for `entries` (`[B, K, L, D]`, float32) from place `at` on, to be
+    /// changed in place; what comes of it is to be put back by [`Buffer::of`].
+    pub fn take(&mut self, entries: [i32; 4], at: usize) -> Result<Array> {
+        let end = at + entries[2] as usize;
+        if end > self.capacity()? {
+            let like = Array::zeros(&entries, Dtype::Float32)?;
+            self.regrow(&like, 0, at, end.next_multiple_of(STEP))?;
+        }
+        let missing = || Error::new("cache update", &[], "there are no entries to add");
+        self.array.take().ok_or_else(missing)
     }
 
     /// Moves the entries `start..end` to the front of a new buffer of `capacity` positions, shaped

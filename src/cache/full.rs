@@ -33,6 +33,22 @@ impl FullCache {
         })
     }
 
+    /// See [`super::LayerCache::write_with`].
+    pub(super) fn write_with<T>(
+        &mut self,
+        entries: [i32; 4],
+        write: impl FnOnce(Array, Array, usize) -> Result<(T, [Array; 2])>,
+    ) -> Result<T> {
+        // As above.
+        let start = std::mem::take(&mut self.len);
+        let keys = self.keys.take(entries, start)?;
+        let values = self.values.take(entries, start)?;
+        let (made, [keys, values]) = write(keys, values, start)?;
+        (self.keys, self.values) = (Buffer::of(keys), Buffer::of(values));
+        self.len = start + entries[2] as usize;
+        Ok(made)
+    }
+
     pub(super) fn rewind(&mut self, len: usize) -> Result<()> {
         rewinds(self.len, len)?;
         self.len = len;

@@ -380,6 +380,23 @@ impl LayerCache {
         }
     }
 
+    /// Has `write` put `entries` of float32 (`[1, K, L, D]`, keys and values alike) at the batch's position
+    /// into the buffers that it gets, `[1, K, room, D]`, with the place of the first one; it returns them
+    /// beside its result. Nothing, and nothing done, if this is not a cache of all keys of one sequence.
+    pub fn write_with<T>(
+        &mut self,
+        entries: [i32; 4],
+        batch: &Batch,
+        write: impl FnOnce(Array, Array, usize) -> Result<(T, [Array; 2])>,
+    ) -> Option<Result<T>> {
+        match self {
+            LayerCache::Full(cache) if batch.offsets() == [cache.len()] => {
+                Some(cache.write_with(entries, write))
+            }
+            _ => None,
+        }
+    }
+
     /// Adds latents (`[B, 1, L, R + P]`) at the batch's positions; the view's keys are the whole of
     /// them, its values their first `rank` features.
     ///

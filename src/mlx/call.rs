@@ -127,8 +127,9 @@ impl ViewMut {
         if self.0.size == 0 {
             return Ok(&mut []);
         }
-        // SAFETY: the output was allocated for this call with so many elements, which nothing else
-        // reads or writes before the call returns. What lies in it is some number, never read.
+        // SAFETY: the output was allocated for this call, or is an input's that it takes and nobody else
+        // sees (`mlx_call`), with so many elements, which nothing else reads or writes before the call
+        // returns. What lies in a fresh one is some number, never read.
         Ok(unsafe { std::slice::from_raw_parts_mut(data, self.0.size) })
     }
 }
@@ -219,6 +220,20 @@ pub(super) fn call<F: Function>(
     outputs: &[Output],
     params: Params,
 ) -> Result<Vec<Array>> {
+    call_on::<F>(op, inputs, outputs, &[], params)
+}
+
+/// The same where outputs are changed states of inputs: of each pair the output begins with what the input
+/// holds, which `F` sees there alone. It is changed in place if the array has no other handle by the time of
+/// the evaluation.
+#[track_caller]
+pub(super) fn call_on<F: Function>(
+    op: &'static str,
+    inputs: &[&Array],
+    outputs: &[Output],
+    states: &[(usize, usize)],
+    params: Params,
+) -> Result<Vec<Array>> {
     let stream = stream(op)?;
     if !on_cpu() {
         let message = "computed by Pensieve itself on the CPU of Linux alone";
@@ -236,7 +251,7 @@ pub(super) fn call<F: Function>(
         .map(|_| unsafe { mlx_sys::mlx_array_new() })
         .collect();
     check(op, inputs, || {
-        start::<F>(&mut made, inputs, outputs, params, stream)
+        start::<F>(&mut made, inputs, outputs, states, params, stream)
     })
     .inspect_err(|_| {
         for &raw in &made {
@@ -267,16 +282,20 @@ fn start<F: Function>(
     made: &mut [mlx_sys::mlx_array],
     inputs: &[&Array],
     outputs: &[Output],
+    states: &[(usize, usize)],
     params: Params,
     stream: mlx_sys::mlx_stream,
 ) -> c_int {
+    let taken = |i| states.iter().find(|(output, _)| *output == i);
     let inputs: Vec<_> = inputs.iter().map(|array| array.raw()).collect();
     let outputs: Vec<_> = outputs
         .iter()
-        .map(|(shape, dtype)| mlx_sys::mlx_call_output {
+        .enumerate()
+        .map(|(i, (shape, dtype))| mlx_sys::mlx_call_output {
             shape: shape.as_ptr(),
             ndim: shape.len(),
             dtype: dtype.raw(),
+            takes: taken(i).map_or(-1, |(_, input)| *input as i32),
         })
         .collect();
     // SAFETY: `made` has an empty handle for each output, the inputs are live, shapes are copied, and
@@ -303,6 +322,7 @@ fn start<F: Function>(
     _: &mut [mlx_sys::mlx_array],
     _: &[&Array],
     _: &[Output],
+    _: &[(usize, usize)],
     _: Params,
     _: mlx_sys::mlx_stream,
 ) -> c_int {

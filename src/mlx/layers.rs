@@ -13,11 +13,11 @@ use super::{Array, Dtype, Quantized, Result, RopeFreqs};
 use crate::kernels::{self, Floats, FloatsMut, Heads, Packed, Turn};
 
 /// More rows than this are worth their nodes.
-const FEW: i32 = 16;
+pub(super) const FEW: i32 = 16;
 
 thread_local! {
     /// Where what lies between the kernels of a call was last.
-    static ROOM: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    pub(super) static ROOM: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// Whether `x [.., k]` is a few rows of float32, and each of `weights` a matrix that the kernels take.
@@ -28,12 +28,12 @@ fn takes(x: &Array, weights: [&Quantized; 3]) -> bool {
 }
 
 /// The arrays of a packed matrix.
-fn parts(w: &Quantized) -> [&Array; 3] {
+pub(super) fn parts(w: &Quantized) -> [&Array; 3] {
     [&w.weight, &w.scales, w.biases.as_ref().unwrap_or(&w.scales)]
 }
 
 /// Columns of a packed matrix.
-fn width(w: &Quantized) -> Result<i32> {
+pub(super) fn width(w: &Quantized) -> Result<i32> {
     Ok(w.scales.dim(-1)? * w.group_size)
 }
 
@@ -44,7 +44,7 @@ fn packings(weights: [&Quantized; 3]) -> Params {
 }
 
 /// The matrix of these arrays, whose packing [`packings`] has told.
-fn matrix(packing: u64, w: &[View]) -> Seen<Packed<'_>> {
+pub(super) fn matrix(packing: u64, w: &[View]) -> Seen<Packed<'_>> {
     let [codes, scales, biases] = w else {
         return Err(ARRAYS.into());
     };
@@ -269,32 +269,42 @@ impl Function for ToHeads {
                 return Err(ARRAYS.into());
             };
             let shape = [b, h, l, d].map(|n| n as usize);
-            let [_, h, l, d] = shape;
-            let mut data: &[f32] = heads;
-            if let Some((weight, eps)) = norms[i] {
-                let normed = &mut rest[..heads.len()];
-                let to = FloatsMut::F32(normed);
-                kernels::rms_norm(Floats::F32(heads), d, Some(weight), eps, to);
-                data = normed;
-            }
-            let to = out.slice::<f32>()?;
-            if flags & ROPE != 0 && i < 2 {
-                let strides = [l * h * d, d, h * d];
-                let heads = Heads {
-                    data,
-                    shape,
-                    strides,
-                };
-                kernels::rope(heads, starts, &turn, to);
-                continue;
-            }
-            for (i, to) in to.chunks_exact_mut(d).enumerate() {
-                let from = i / (h * l) * l * h + i % l * h + i / l % h; // [B, L, H]
-                to.copy_from_slice(&data[from * d..][..d]);
-            }
+            let turn = (flags & ROPE != 0 && i < 2).then_some((&turn, starts));
+            make_ready(heads, shape, norms[i], turn, rest, out.slice()?);
         }
         ROOM.set(room);
         Ok(())
+    }
+}
+
+/// Projected heads `[B, L, H, D]` to `out [B, H, L, D]`, normalised and turned; `room` is as long.
+pub(super) fn make_ready<'a>(
+    mut heads: &'a [f32],
+    shape: [usize; 4],
+    norm: Option<(Floats, f32)>,
+    turn: Option<(&Turn, &[i32])>,
+    room: &'a mut [f32],
+    out: &mut [f32],
+) {
+    let [_, h, l, d] = shape;
+    if let Some((weight, eps)) = norm {
+        let normed = &mut room[..heads.len()];
+        let to = FloatsMut::F32(normed);
+        kernels::rms_norm(Floats::F32(heads), d, Some(weight), eps, to);
+        heads = normed;
+    }
+    if let Some((turn, starts)) = turn {
+        let heads = Heads {
+            data: heads,
+            shape,
+            strides: [l * h * d, d, h * d],
+        };
+        kernels::rope(heads, starts, turn, out);
+        return;
+    }
+    for (i, to) in out.chunks_exact_mut(d).enumerate() {
+        let from = i / (h * l) * l * h + i % l * h + i / l % h; // [B, L, H]
+        to.copy_from_slice(&heads[from * d..][..d]);
     }
 }
 

@@ -11,6 +11,7 @@
 //! this folder alone.
 
 mod array;
+mod block;
 mod call;
 mod compile;
 mod cpu;
@@ -32,6 +33,7 @@ mod shape;
 mod upload;
 
 pub use array::{Array, Element};
+pub use block::PackedBlock;
 #[cfg(test)]
 pub use compile::compile_everywhere;
 pub use compile::{Elementwise, fused, fuses};

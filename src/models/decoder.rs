@@ -3,8 +3,23 @@
 use super::{Model, ModelFacts, positive};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
-use crate::mlx::{Array, Result};
+use crate::mlx::{Array, Device, Result, async_eval, current_device};
 use crate::nn::{Embedding, LayerNorm, Linear, RmsNorm};
+
+/// Tokens from which a GPU takes longer for some layers than the host for building the next.
+const LONG: usize = 64;
+/// Layers that a GPU begins together.
+const TOGETHER: usize = 4;
+
+/// Has a GPU begin a long pass with what is built of it, `h` behind layer `i`, instead of waiting until
+/// all of it is.
+pub(super) fn begin(h: &Array, batch: &Batch, i: usize) -> Result<()> {
+    let last = i % TOGETHER == TOGETHER - 1;
+    if !last || batch.tokens.size() < LONG || current_device() != Some(Device::Gpu) {
+        return Ok(());
+    }
+    async_eval(&[h])
+}
 
 /// One layer of a decoder.
 pub(super) trait Block {
@@ -138,8 +153,9 @@ impl FinalNorm {
 impl<B: Block> Model for Decoder<B> {
     fn forward(&self, batch: &Batch, caches: &mut [LayerCache]) -> Result<Array> {
         let mut h = self.embed(batch)?;
-        for (layer, cache) in self.layers.iter().zip(caches) {
+        for (i, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
             h = layer.forward(&h, batch, cache)?;
+            begin(&h, batch, i)?;
         }
         self.norm.forward(&h)
     }

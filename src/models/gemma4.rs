@@ -7,7 +7,7 @@
 
 use serde_json::json;
 
-use super::decoder::{Decoder, FinalNorm, Frame};
+use super::decoder::{Decoder, FinalNorm, Frame, begin};
 use super::gemma2::{refuse_other_forms, root, softcap};
 use super::gemma3::with_vocab_size;
 use super::gemma4_attention::Attentions;
@@ -166,6 +166,7 @@ impl Model for Gemma4 {
                 None => None,
             };
             h = layer.forward(&h, input.as_ref(), batch, &mut caches, &mut shown)?;
+            begin(&h, batch, i as usize)?;
         }
         self.decoder.norm.forward(&h)
     }

@@ -149,6 +149,13 @@ impl Layer {
 
 impl Block for Layer {
     fn forward(&self, h: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<Array> {
+        if self.residual_scale.is_none() {
+            let norms = [&self.input_layernorm, &self.post_attention_layernorm];
+            let done = self.self_attn.block(norms, &self.mlp, h, batch, cache);
+            if let Some(done) = done {
+                return done;
+            }
+        }
         let attended = self
             .self_attn
             .forward(&self.input_layernorm.forward(h)?, batch, cache)?;

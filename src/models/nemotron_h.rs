@@ -3,6 +3,7 @@
 //!
 //! Defaults follow mlx-lm's `models/nemotron_h.py`. Only the first two kinds have caches.
 
+use super::decoder::begin;
 use super::mamba2::{MixerKeys, mixer_shape, time_step_limit};
 use super::relu2::{Mlp, Moe};
 use super::{Model, ModelFacts, heads, only, positive};
@@ -170,7 +171,7 @@ impl Model for NemotronH {
             };
             caches.next().ok_or_else(none)
         };
-        for Layer { norm, mixer } in &self.layers {
+        for (i, Layer { norm, mixer }) in self.layers.iter().enumerate() {
             let x = norm.forward(&h)?;
             let y = match mixer {
                 Mixer::Mamba(mamba) => mamba.forward(&x, batch, next()?)?,
@@ -179,6 +180,7 @@ impl Model for NemotronH {
                 Mixer::Moe(moe) => moe.forward(&x)?,
             };
             h = h.add(&y)?;
+            begin(&h, batch, i)?;
         }
         self.norm_f.forward(&h)
     }

@@ -1,9 +1,9 @@
 //! Grouped-query attention, the common form and its usual variations.
 
-use super::{Joined, Linear, PositionScale, RmsNorm, Rope};
+use super::{GatedMlp, Joined, Linear, PositionScale, RmsNorm, Rope};
 use crate::cache::{Attend, Batch, KvView, LayerCache};
 use crate::checkpoint::{Cursor, LoadResult};
-use crate::mlx::{Array, Heading, Result, packed_heads};
+use crate::mlx::{Array, Heading, PackedBlock, Quantized, Result, packed_heads};
 
 /// The sizes of an attention layer, and which of its projections have biases.
 #[derive(Clone, Copy, Debug)]
@@ -170,6 +170,12 @@ impl Attention {
     /// What [`Attention::queries`] gives, and the keys and values of [`Attention::remember`], by one
     /// operation, where there is one.
     fn heads(&self, x: &Array, batch: &Batch) -> Option<Result<[Array; 3]>> {
+        let (qkv, heading) = self.packed(batch)?;
+        packed_heads(x, qkv, &heading)
+    }
+
+    /// Its first three matrices and what becomes of their heads, if those are packed and that is all.
+    fn packed<'a>(&'a self, batch: &'a Batch) -> Option<([&'a Quantized; 3], Heading<'a>)> {
         let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
         let [q, k, v] = projections.map(Linear::packed);
         let norms = match &self.qk_norm {
@@ -187,7 +193,33 @@ impl Attention {
             norms,
             rope,
         };
-        packed_heads(x, [q?, k?, v?], &heading)
+        Some(([q?, k?, v?], heading))
+    }
+
+    /// `h += attention(norm(h)); h += mlp(norm(h))`, by one operation that writes to `cache` itself, where
+    /// there is one: for a few tokens of one sequence on the CPU.
+    pub fn block(
+        &self,
+        norms: [&RmsNorm; 2],
+        mlp: &GatedMlp,
+        h: &Array,
+        batch: &Batch,
+        cache: &mut LayerCache,
+    ) -> Option<Result<Array>> {
+        (self.softcap.is_none() && self.sinks.is_none()).then_some(())?;
+        let (qkv, heading) = self.packed(batch)?;
+        let block = PackedBlock {
+            norms: norms.map(RmsNorm::parts),
+            qkv,
+            heading,
+            scale: self.scale,
+            o: self.o_proj.packed()?,
+            mlp: mlp.packed()?,
+        };
+        cache.write_with(block.entries(h)?, batch, |keys, values, len| {
+            let [h, keys, values] = block.forward(h, keys, values, len)?;
+            Ok((h, [keys, values]))
+        })
     }
 
     /// The turned queries `[B, H, L, D]` of `x [B, L, d_model]`.

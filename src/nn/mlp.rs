@@ -2,7 +2,7 @@
 
 use super::{Activation, Joined, Linear};
 use crate::checkpoint::{Cursor, LoadResult};
-use crate::mlx::{Array, Result, packed_mlp};
+use crate::mlx::{Array, Quantized, Result, packed_mlp};
 
 /// `down(activation(gate(x)) · up(x))` (Shazeer, 2020).
 #[derive(Clone, Debug)]
@@ -80,11 +80,14 @@ impl GatedMlp {
 
     /// As one operation, where there is one.
     fn at_once(&self, x: &Array) -> Option<Result<Array>> {
-        let gate = self.gate_proj.packed()?;
-        let (up, down) = (self.up_proj.packed()?, self.down_proj.packed()?);
-        match self.activation {
-            Activation::Silu => packed_mlp(x, gate, up, down),
-            _ => None,
-        }
+        let [gate, up, down] = self.packed()?;
+        packed_mlp(x, gate, up, down)
+    }
+
+    /// Its matrices, if they are packed and all there is, and the activation is SiLU.
+    pub(super) fn packed(&self) -> Option<[&Quantized; 3]> {
+        let (gate, up) = (self.gate_proj.packed()?, self.up_proj.packed()?);
+        let packed = [gate, up, self.down_proj.packed()?];
+        matches!(self.activation, Activation::Silu).then_some(packed)
     }
 }
