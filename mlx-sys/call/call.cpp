@@ -60,9 +60,12 @@ char* gather(const Memory& in, size_t axis, const char* from, size_t width, char
 }
 
 // Whether `in`'s memory is free to be changed, once the tasks that read it have ended: those of the step
-// before may still be waiting.
+// before may still be waiting. Bounded, since other threads' tasks count too.
 bool is_free(const mx::array& in) {
-  while (!in.is_donatable() && mx::scheduler::n_active_tasks() > 1) {
+  for (int turn = 0; turn < 64 && !in.is_donatable(); ++turn) {
+    if (mx::scheduler::n_active_tasks() <= 1) {
+      break;
+    }
     mx::scheduler::wait_for_one();
   }
   return in.is_donatable();
