@@ -1,6 +1,6 @@
 //! Grouped-query attention, the common form and its usual variations.
 
-use super::{GatedMlp, Joined, Linear, PositionScale, RmsNorm, Rope};
+use super::{GatedMlp, Joined, Linear, PositionScale, RmsNorm, Rope, plan};
 use crate::cache::{Attend, Batch, KvView, LayerCache};
 use crate::checkpoint::{Cursor, LoadResult};
 use crate::mlx::{Array, Heading, PackedBlock, Quantized, Result, packed_heads};
@@ -171,7 +171,8 @@ impl Attention {
     /// operation, where there is one.
     fn heads(&self, x: &Array, batch: &Batch) -> Option<Result<[Array; 3]>> {
         let (qkv, heading) = self.packed(batch)?;
-        packed_heads(x, qkv, &heading)
+        let made = packed_heads(x, qkv, &heading)?;
+        Some(plan::note(x, qkv).and(made))
     }
 
     /// Its first three matrices and what becomes of their heads, if those are packed and that is all.
@@ -216,7 +217,9 @@ impl Attention {
             o: self.o_proj.packed()?,
             mlp: mlp.packed()?,
         };
+        let weights = block.qkv.into_iter().chain([block.o]).chain(block.mlp);
         cache.write_with(block.entries(h)?, batch, |keys, values, len| {
+            plan::note(h, weights)?;
             let [h, keys, values] = block.forward(h, keys, values, len)?;
             Ok((h, [keys, values]))
         })

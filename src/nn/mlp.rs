@@ -1,6 +1,6 @@
 //! Feed-forward layers.
 
-use super::{Activation, Joined, Linear};
+use super::{Activation, Joined, Linear, plan};
 use crate::checkpoint::{Cursor, LoadResult};
 use crate::mlx::{Array, Quantized, Result, packed_mlp};
 
@@ -80,8 +80,10 @@ impl GatedMlp {
 
     /// As one operation, where there is one.
     fn at_once(&self, x: &Array) -> Option<Result<Array>> {
-        let [gate, up, down] = self.packed()?;
-        packed_mlp(x, gate, up, down)
+        let weights = self.packed()?;
+        let [gate, up, down] = weights;
+        let made = packed_mlp(x, gate, up, down)?;
+        Some(plan::note(x, weights).and(made))
     }
 
     /// Its matrices, if they are packed and all there is, and the activation is SiLU.

@@ -75,11 +75,11 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// That of `x [.., in]` times the transpose of `w [out, in]`.
+    /// That of an `[.., in]` of `x`'s type times the transpose of `w [out, in]`.
     fn of(x: &Array, w: &Quantized) -> Result<Self> {
         Ok(Self {
             out: w.weight.dim(0)?,
-            inner: x.dim(-1)?,
+            inner: w.scales.dim(-1)? * w.group_size,
             mode: w.mode.name(),
             bits: w.bits,
             group_size: w.group_size,
@@ -187,7 +187,7 @@ impl Plan {
     /// The way planned for this product; none where nothing is known of it.
     fn way(&mut self, x: &Array, w: &Quantized) -> Result<Option<Way>> {
         let shape = Shape::of(x, w)?;
-        let rows = bucket(x.size() / shape.inner.max(1) as usize);
+        let rows = bucket(x.size() / x.dim(-1)?.max(1) as usize);
         if let Some(way) = self.taken.get(&(shape, rows)) {
             return Ok(Some(*way));
         }
@@ -256,6 +256,18 @@ pub(super) fn times(x: &Array, w: &Quantized) -> Result<Array> {
         None => Way::usual(x, w)?,
     };
     quantized_matmul_by(way, x, w)
+}
+
+/// Notes products that are part of an operation of our kernels, with as many rows as `x`, for [`lines`].
+pub(super) fn note<'a>(x: &Array, weights: impl IntoIterator<Item = &'a Quantized>) -> Result<()> {
+    PLAN.with_borrow_mut(|plan| {
+        let Some(plan) = plan.as_mut().filter(|plan| plan.open) else {
+            return Ok(());
+        };
+        weights
+            .into_iter()
+            .try_for_each(|w| plan.way(x, w).map(drop))
+    })
 }
 
 /// Measures the products that have come up since the last time; tells how many those were.

@@ -35,9 +35,9 @@ pub struct Residence {
     pub packed: f64,
     /// Of one row, with unpacked ones.
     pub unpacked: f64,
-    /// Of [`STREAMS`] rows, with packed ones.
+    /// Of 32 rows, with packed ones.
     pub packed_many: f64,
-    /// Of [`STREAMS`] rows, with unpacked ones.
+    /// Of 32 rows, with unpacked ones.
     pub unpacked_many: f64,
 }
 
