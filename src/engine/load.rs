@@ -6,7 +6,7 @@ use super::handle::Handle;
 use super::machine::Machine;
 use super::memory::{Budget, Bytes};
 use super::options::{Options, Planning};
-use crate::checkpoint::{Adapters, LoadError, LoadResult, Module, Source, WeightsAs};
+use crate::checkpoint::{Adapters, LoadError, Module, Source, WeightsAs};
 use crate::mlx::{self, Device, Runtime, on_cuda};
 use crate::models::{self, Loaded};
 use crate::nn::plan::{self, Residence, Shape, Stored};
@@ -46,21 +46,20 @@ pub(super) fn load(
     let runtime = Runtime::enter(device)?;
     let adapters = options.adapters.as_ref().map(Adapters::open).transpose()?;
     let (budget, origin) = Machine::of(device)?.budget(options.memory);
-    let resident = |weights_as| models::resident_bytes(source, adapters.as_ref(), weights_as);
     plan::begin(settings(&options.plan, device), budget / PLAN_SHARE);
     let mut found = None;
     let weights_as = options.weights.on(device, || {
-        let unpacked = resident(WeightsAs::Unpacked)?;
+        let (unpacked, plan) = models::survey(source, adapters.as_ref(), WeightsAs::Unpacked)?;
         if unpacked > budget / UNPACKED_SHARE {
             return Ok(false);
         }
-        found = plan::residence(&packed(source, adapters.as_ref())?)?;
+        found = plan::residence(&packed(&plan.modules))?;
         Ok::<_, LoadError>(match &found {
             Some(found) => found.unpacks(),
             None => on_cuda() && unpacked >= WORTH_UNPACKING,
         })
     })?;
-    let needed = resident(weights_as)?;
+    let needed = models::resident_bytes(source, adapters.as_ref(), weights_as)?;
     if needed > budget {
         return Err(LoadError::Unsupported(format!(
             "its weights take {} in memory as they would be loaded, but the budget is {} ({origin}); \
@@ -94,18 +93,15 @@ fn settings(planning: &Planning, device: Device) -> plan::Settings {
 }
 
 /// The packed matrices that a step reads, by shape.
-fn packed(source: &Source, adapters: Option<&Adapters>) -> LoadResult<Vec<Stored>> {
+fn packed(modules: &[Module]) -> Vec<Stored> {
     let mut found: Vec<Stored> = Vec::new();
-    for module in &models::plan(source, adapters)?.modules {
-        let Some(shape) = shape_of(module) else {
-            continue;
-        };
+    for shape in modules.iter().filter_map(shape_of) {
         match found.iter_mut().find(|stored| stored.shape == shape) {
             Some(stored) => stored.count += 1,
             None => found.push(Stored { shape, count: 1 }),
         }
     }
-    Ok(found)
+    found
 }
 
 /// That of a packed matrix; none of others, and of stacks, which stay packed.
@@ -117,10 +113,10 @@ fn shape_of(module: &Module) -> Option<Shape> {
     Some(Shape {
         out: i32::try_from(out).ok()?,
         inner: i32::try_from(inner).ok()?,
-        mode: scheme.mode.name(),
+        mode: scheme.mode,
         bits: scheme.bits as i32,
         group_size: scheme.group_size as i32,
-        x: x.name(),
+        x,
     })
 }
 

@@ -120,24 +120,28 @@ fn a_layer_is_its_parts() {
     }
 }
 
+/// A layer whose matrices and scales are all the same, without anything beside.
+fn plain<'a>(w: &'a Quantized, scale: &'a Array) -> PackedBlock<'a> {
+    PackedBlock {
+        norms: [(Some(scale), 1e-6); 2],
+        qkv: [w; 3],
+        heading: Heading {
+            head_dim: D,
+            norms: None,
+            rope: None,
+        },
+        scale: 0.25,
+        o: w,
+        mlp: [w; 3],
+    }
+}
+
 #[test]
 fn other_layers_are_refused() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
     let w = matrix(64, 64, 4, 1);
     let scale = noise(&[64], 2);
-    let heading = Heading {
-        head_dim: D,
-        norms: None,
-        rope: None,
-    };
-    let block = PackedBlock {
-        norms: [(Some(&scale), 1e-6); 2],
-        qkv: [&w; 3],
-        heading,
-        scale: 0.25,
-        o: &w,
-        mlp: [&w; 3],
-    };
+    let block = plain(&w, &scale);
     let h = noise(&[1, 2, 64], 3);
     assert!(block.entries(&h).is_some());
     assert!(block.entries(&noise(&[2, 1, 64], 3)).is_none());
@@ -166,19 +170,7 @@ fn steps_change_the_cache_in_place() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
     let w = matrix(64, 64, 4, 1);
     let scale = noise(&[64], 2);
-    let heading = Heading {
-        head_dim: D,
-        norms: None,
-        rope: None,
-    };
-    let block = PackedBlock {
-        norms: [(Some(&scale), 1e-6); 2],
-        qkv: [&w; 3],
-        heading,
-        scale: 0.25,
-        o: &w,
-        mlp: [&w; 3],
-    };
+    let block = plain(&w, &scale);
     let mut h = noise(&[1, 1, 64], 3);
     let (mut keys, mut values) = (noise(&[1, 4, 64, D], 4), noise(&[1, 4, 64, D], 5));
     let mut parts = (

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The type of an array's elements, with MLX's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Dtype {
     Bool,

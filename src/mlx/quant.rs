@@ -13,7 +13,7 @@ use super::shape::ArrayVec;
 use super::{Array, Dtype, Error, Result};
 
 /// How groups of weights are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum QuantMode {
     /// `w = scale * q + bias` for each group; scales and biases in the weights' type.
     Affine,

@@ -218,12 +218,7 @@ pub fn load_adapted(
 /// # Errors
 /// As [`load_adapted`].
 pub fn plan(source: &Source, adapters: Option<&Adapters>) -> LoadResult<Plan> {
-    let files = Files::open(source)?;
-    let quantization = files.quantization.as_ref();
-    let mut weights = Weights::new(&files.shards, quantization, WeightsAs::Stored, &|_, _| {});
-    weights.dry();
-    files.build(&mut weights, adapters)?;
-    Ok(weights.into_plan())
+    Ok(survey(source, adapters, WeightsAs::Stored)?.1)
 }
 
 /// Tells `tap` of the parameters of the model at `source`, in mlx-lm's layout: of all their names and
@@ -255,12 +250,24 @@ pub fn resident_bytes(
     adapters: Option<&Adapters>,
     weights_as: WeightsAs,
 ) -> LoadResult<usize> {
+    Ok(survey(source, adapters, weights_as)?.0)
+}
+
+/// What [`resident_bytes`] and [`plan`] tell, in one go.
+///
+/// # Errors
+/// As [`load_adapted`].
+pub fn survey(
+    source: &Source,
+    adapters: Option<&Adapters>,
+    weights_as: WeightsAs,
+) -> LoadResult<(usize, Plan)> {
     let files = Files::open(source)?;
     let quantization = files.quantization.as_ref();
     let mut weights = Weights::new(&files.shards, quantization, weights_as, &|_, _| {});
     weights.dry();
     files.build(&mut weights, adapters)?;
-    Ok(weights.resident_bytes())
+    Ok((weights.resident_bytes(), weights.into_plan()))
 }
 
 /// A model's files, and what knows how to read them.

@@ -33,10 +33,10 @@ pub(super) fn product(
     room: usize,
     effort: Effort,
 ) -> Result<Times> {
-    let [Some(first), rows] = [matrices.first().map(|w| w.scales.dim(0)), Some(x.dim(0))] else {
+    let Some(first) = matrices.first() else {
         return Ok(Times::new());
     };
-    let (out, rows) = (first?, rows.unwrap_or(Ok(1))?);
+    let (out, rows) = (first.scales.dim(0)?, x.dim(0)?);
     let wide = x.dtype().size();
     let unpacked = x.dim(-1)? as usize * out as usize * wide;
     let answer = rows as usize * out as usize * wide;

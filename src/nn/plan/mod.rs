@@ -64,14 +64,14 @@ pub struct Shape {
     pub out: i32,
     /// Columns, unpacked.
     pub inner: i32,
-    /// How it is packed, by [`QuantMode::name`].
-    pub mode: &'static str,
+    /// How it is packed.
+    pub mode: QuantMode,
     /// Bits of a weight.
     pub bits: i32,
     /// Weights that share a scale.
     pub group_size: i32,
-    /// The type of the input, by its name.
-    pub x: &'static str,
+    /// The type of the input.
+    pub x: Dtype,
 }
 
 impl Shape {
@@ -80,17 +80,11 @@ impl Shape {
         Ok(Self {
             out: w.weight.dim(0)?,
             inner: w.scales.dim(-1)? * w.group_size,
-            mode: w.mode.name(),
+            mode: w.mode,
             bits: w.bits,
             group_size: w.group_size,
-            x: x.dtype().name(),
+            x: x.dtype(),
         })
-    }
-
-    fn quant_mode(self) -> Option<QuantMode> {
-        QuantMode::ALL
-            .into_iter()
-            .find(|mode| mode.name() == self.mode)
     }
 }
 
@@ -283,11 +277,8 @@ pub fn measure() -> Result<usize> {
         return Ok(0);
     };
     for product in &wanted {
-        let x = Array::full(
-            &[product.rows as i32, product.shape.inner],
-            1.0,
-            named(product.shape.x),
-        )?;
+        let shape = [product.rows as i32, product.shape.inner];
+        let x = Array::full(&shape, 1.0, product.shape.x)?;
         let usual = match product.matrices.first() {
             Some(w) => Way::usual(&x, w)?,
             None => continue,
@@ -305,14 +296,6 @@ pub fn measure() -> Result<usize> {
         });
     }
     Ok(wanted.len())
-}
-
-fn named(name: &str) -> Dtype {
-    match name {
-        "float16" => Dtype::Float16,
-        "bfloat16" => Dtype::Bfloat16,
-        _ => Dtype::Float32,
-    }
 }
 
 /// Ends measuring: from here on the ways stay. Writes the file if there is something new.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::measure::{Entrant, compiles_long, race};
-use super::{Effort, PLAN, Shape, Times, UNPACKED, is_open_to_unpacking, named};
+use super::{Effort, PLAN, Shape, Times, UNPACKED, is_open_to_unpacking};
 use crate::mlx::{Array, Dtype, Quantized, Result, Way, quantized_matmul_by};
 
 /// Bytes of a packed matrix that is measured with: more than caches hold.
@@ -123,11 +123,11 @@ fn known(shape: Shape, rows: usize, room: usize, effort: Effort) -> Result<Optio
     if let Some(times) = there.filter(|times| times.contains_key(UNPACKED)) {
         return Ok(Some(times));
     }
-    let dtype = named(shape.x);
+    let (dtype, mode) = (shape.x, shape.mode);
     let bytes = shape.out as usize * shape.inner as usize * dtype.size();
-    let Some(mode) = shape.quant_mode().filter(|_| bytes <= room / 4) else {
+    if bytes > room / 4 {
         return Ok(None);
-    };
+    }
     let scales = [shape.out, shape.inner / shape.group_size.max(1)];
     let scale = || match mode.has_biases() {
         true => Array::zeros(&scales, dtype),

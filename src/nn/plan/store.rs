@@ -61,8 +61,8 @@ fn written((shape, rows): (Shape, usize), times: &Times) -> Value {
         .map(|(way, seconds)| (way.clone(), json!(seconds * 1e6)))
         .collect();
     json!({
-        "out": shape.out, "in": shape.inner, "mode": shape.mode, "bits": shape.bits,
-        "group_size": shape.group_size, "x": shape.x, "rows": rows, "microseconds": micros,
+        "out": shape.out, "in": shape.inner, "mode": shape.mode.name(), "bits": shape.bits,
+        "group_size": shape.group_size, "x": shape.x.name(), "rows": rows, "microseconds": micros,
     })
 }
 
@@ -79,10 +79,10 @@ fn parsed(entry: &Value) -> Option<((Shape, usize), Times)> {
     let shape = Shape {
         out: number("out")?,
         inner: number("in")?,
-        mode: mode.name(),
+        mode,
         bits: number("bits")?,
         group_size: number("group_size")?,
-        x: x.name(),
+        x,
     };
     let micros = entry.get("microseconds")?.as_object()?.iter();
     let seconds = micros.map(|(way, micros)| {

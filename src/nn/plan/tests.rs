@@ -13,10 +13,10 @@ fn shape() -> Shape {
     Shape {
         out: 96,
         inner: 128,
-        mode: "mxfp4",
+        mode: QuantMode::Mxfp4,
         bits: 4,
         group_size: 32,
-        x: "float32",
+        x: Dtype::Float32,
     }
 }
 
