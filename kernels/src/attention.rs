@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::Line;
 use crate::input::tiles;
-use crate::lanes::{Lanes, MOST, TALLEST};
+use crate::lanes::{Lanes, MOST, Spread, TALLEST};
 use crate::panel;
 use crate::product::{Out, by_height};
 use crate::simple::{exp, sum};
@@ -290,7 +290,11 @@ unsafe fn block<S: Lanes>(
         for (i, from) in (0..keys).step_by(S::N).enumerate() {
             // Keys after the last are the last once more: their scores are not used.
             let last = first + a.keys;
-            let rows = a.k.rows(a.head_dim, first + key + from, last);
+            let block = Spread {
+                first: first + key + from,
+                apart: 1,
+            };
+            let rows = a.k.rows(a.head_dim, block, last);
             let ahead = a.k.bytes(a.head_dim) * S::N;
             let panel = desk.keys.add(i * desk.panel);
             panel::floats::<S>(&a.k, &rows, 0, a.head_dim, ahead, panel);

@@ -9,6 +9,9 @@ use crate::lanes::{Lanes, MOST, Rows};
 use crate::panel::fetch;
 use crate::tile::Groups;
 
+/// Columns of the largest group there is.
+const LARGEST: usize = 128;
+
 /// Whether weights of `bits` bits can be read so: bytes hold whole codes, and four lanes none of two
 /// groups.
 pub(crate) fn takes(bits: u8, group: usize) -> bool {
@@ -24,7 +27,7 @@ pub(crate) fn place(lanes: usize, per_byte: usize, quad: usize) -> usize {
 }
 
 /// Columns that a vector of codes holds: rows of `x` are a multiple of it long.
-pub(crate) fn chunk(lanes: usize, per_byte: usize) -> usize {
+pub(crate) const fn chunk(lanes: usize, per_byte: usize) -> usize {
     4 * lanes * per_byte
 }
 
@@ -38,7 +41,7 @@ pub(crate) fn chunk(lanes: usize, per_byte: usize) -> usize {
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
     rows: &Rows,
-    (start, cols, ahead): (usize, usize, usize),
+    (start, cols, ahead): (usize, usize, Option<usize>),
     groups: Groups,
     x: *const u8,
     steps: *const f32,
@@ -47,8 +50,12 @@ pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
 ) {
     let (vector, group) = (4 * S::N, 4 * groups.quads);
     let chunk = chunk(S::N, 8 / BITS);
-    // Chunks until sums are whole; groups in them, and vectors of quads to each.
-    let chunks = (group / chunk).max(1);
+    // Chunks until sums are whole, which is known beforehand if one holds the largest group; groups in
+    // them, and vectors of quads to each.
+    let chunks = match chunk >= LARGEST {
+        true => 1,
+        false => (group / chunk).max(1),
+    };
     let whole = (chunk / group).max(1);
     let quads = S::N / 4 / whole;
     let end = (start + cols) * BITS / 8;
@@ -57,21 +64,13 @@ pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
         let mut sum = S::load(sums);
         let (mut x, mut at, mut group) = (x, start * BITS / 8, 0);
         while at < end {
-            let mut dots = [S::zero(); MOST];
-            for _ in 0..chunks {
-                let left = end - at;
-                for (r, row) in rows.0.iter().enumerate().take(S::N) {
-                    let w = match left >= vector {
-                        true => S::load_bytes(row.add(at)),
-                        false => S::load_part(row.add(at), left),
-                    };
-                    dots[r] = meet::<S, BITS, WIDE>(dots[r], w, x);
-                }
-                fetch::<S>(rows, at, ahead);
-                x = x.add(chunk);
-                at += vector;
-            }
-            let parts = S::quads(&dots);
+            let left = end - at;
+            let parts = match left >= vector {
+                true => step::<S, BITS, WIDE, true>(rows, at, (left, ahead), chunks, x),
+                false => step::<S, BITS, WIDE, false>(rows, at, (left, ahead), chunks, x),
+            };
+            x = x.add(chunks * chunk);
+            at += chunks * vector;
             for first in (0..S::N / 4).step_by(quads) {
                 if group == groups.count {
                     break;
@@ -90,6 +89,41 @@ pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
             }
         }
         S::store(sums, sum);
+    }
+}
+
+/// What `chunks` vectors of codes of each row from byte `at` on and as many chunks of `x` come to, as
+/// [`Lanes::quads`] has it; `FULL` where as many bytes are left.
+#[inline(always)]
+unsafe fn step<S: Lanes, const BITS: usize, const WIDE: bool, const FULL: bool>(
+    rows: &Rows,
+    at: usize,
+    (left, ahead): (usize, Option<usize>),
+    chunks: usize,
+    x: *const u8,
+) -> [S::I; MOST / 4] {
+    let (vector, chunk) = (4 * S::N, chunk(S::N, 8 / BITS));
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut dots = [S::zero(); MOST];
+        for i in 0..chunks {
+            let (at, x) = (at + i * vector, x.add(i * chunk));
+            for (dot, row) in dots.iter_mut().zip(rows.0).take(S::N) {
+                let w = match FULL {
+                    true => S::load_bytes(row.add(at)),
+                    false => S::load_part(row.add(at), left),
+                };
+                *dot = meet::<S, BITS, WIDE>(*dot, w, x);
+            }
+            if let Some(ahead) = ahead {
+                fetch::<S>(rows, at + ahead);
+            }
+        }
+        // Two lanes of one chunk are 16 products of 4 bits and 7, or 32 of 2 bits and 7.
+        match BITS < 8 && chunk >= LARGEST {
+            true => S::quads::<true>(&dots),
+            false => S::quads::<false>(&dots),
+        }
     }
 }
 

@@ -59,7 +59,9 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            Isa::Amx => Isa::Avx512.is_here() && crate::amx::is_here(),
+            Isa::Amx => {
+                Isa::Avx512.is_here() && is_x86_feature_detected!("gfni") && crate::amx::is_here()
+            }
             #[cfg(all(target_arch = "aarch64", not(miri)))]
             Isa::Neon => true,
             _ => false,
@@ -210,7 +212,7 @@ kernels!(
 kernels!(
     amx,
     crate::x86::Avx512<true>,
-    "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512vl,avx512vnni"
+    "avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512vl,avx512vnni,gfni"
 );
 #[cfg(target_arch = "aarch64")]
 kernels!(neon, crate::neon::Neon, "neon");

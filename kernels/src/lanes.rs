@@ -58,7 +58,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn plus(a: Self::I, b: Self::I) -> Self::I;
     /// Sums of four neighbouring lanes, turned: lane `r` of result `p` is what lanes `4 p` to
     /// `4 p + 3` of `rows[r]` come to. The first `N` rows count and the first `N / 4` results.
-    unsafe fn quads(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4];
+    /// `SMALL` where two neighbouring lanes of a row come to no more than 16 bits hold, with a sign.
+    unsafe fn quads<const SMALL: bool>(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4];
 
     /// The lanes' bits as floats.
     unsafe fn as_f32(value: Self::I) -> Self::F;
@@ -137,15 +138,36 @@ impl Unit for () {
     }
 }
 
+/// The rows of a block: the first, and how far each is from the one before.
+///
+/// They are far apart where memory is read for the first time: each lane then reads its own stretch from
+/// block to block, straight on, and a processor that fetches ahead does so in as many places, which is
+/// faster than in one.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) first: usize,
+    pub(crate) apart: usize,
+}
+
+impl Spread {
+    /// The row of lane `lane`.
+    #[inline(always)]
+    pub(crate) fn row(self, lane: usize) -> usize {
+        self.first + lane * self.apart
+    }
+}
+
 /// Where the rows of a block start. Rows past the matrix's end are its last row once more.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows(pub(crate) [*const u8; MOST]);
 
 impl Rows {
-    /// `n` rows from `first` on, of `rows` that are `stride` bytes each.
-    pub(crate) fn new(base: *const u8, stride: usize, first: usize, rows: usize) -> Self {
-        Rows(std::array::from_fn(|r| {
-            base.wrapping_add(stride * (first + r).min(rows.saturating_sub(1)))
+    /// Those of `block`, of `rows` that are `stride` bytes each.
+    #[inline(always)]
+    pub(crate) fn new(base: *const u8, stride: usize, block: Spread, rows: usize) -> Self {
+        let last = rows.saturating_sub(1);
+        Rows(std::array::from_fn(|lane| {
+            base.wrapping_add(stride * block.row(lane).min(last))
         }))
     }
 }
@@ -250,7 +272,7 @@ impl Lanes for Portable {
         std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
     }
     #[inline(always)]
-    unsafe fn quads(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4] {
+    unsafe fn quads<const SMALL: bool>(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4] {
         let sum = |row: &Self::I| row.iter().fold(0u32, |sum, lane| sum.wrapping_add(*lane));
         let sums = std::array::from_fn(|r| sum(&rows[r]));
         [sums, [0; P], [0; P], [0; P]]

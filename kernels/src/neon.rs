@@ -108,7 +108,7 @@ impl Lanes for Neon {
         unsafe { vaddq_u32(a, b) }
     }
     #[inline(always)]
-    unsafe fn quads(rows: &[uint32x4_t; 16]) -> [uint32x4_t; 4] {
+    unsafe fn quads<const SMALL: bool>(rows: &[uint32x4_t; 16]) -> [uint32x4_t; 4] {
         // SAFETY: see above.
         unsafe {
             let pairs = [vpaddq_u32(rows[0], rows[1]), vpaddq_u32(rows[2], rows[3])];

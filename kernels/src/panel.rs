@@ -34,7 +34,7 @@ pub(crate) fn column(c: usize, quad: usize, i: usize) -> usize {
 
 /// Turns the codes of columns `start` to `start + cols` of a block into `panel`.
 ///
-/// `ahead` is how far away, in bytes, the next block is, which is asked for.
+/// What lies `ahead` bytes further on in each row is asked for.
 ///
 /// # Safety
 /// The processor has what `S` needs; `rows` are rows of `w`'s codes and `panel` has room for
@@ -73,7 +73,7 @@ unsafe fn fields<S: Lanes, const BITS: usize>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            fetch::<S>(rows, from + at, ahead);
+            fetch::<S>(rows, from + at + ahead);
             let words = square.as_ref();
             if left >= 4 * S::N {
                 for word in words {
@@ -111,13 +111,12 @@ unsafe fn take_apart<S: Lanes, const BITS: usize>(word: S::I, panel: *mut u8) ->
     }
 }
 
-/// Asks for the next block: as many lines as a square reads, but in the order of memory.
+/// Asks for what each row has at byte `at`, or what lies there after its end.
 #[inline(always)]
-pub(crate) unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize, ahead: usize) {
-    let next = rows.0[0].wrapping_add(ahead + at * S::N);
-    for line in 0..(4 * S::N * S::N / 64).max(1) {
+pub(crate) unsafe fn fetch<S: Lanes>(rows: &Rows, at: usize) {
+    for row in rows.0.iter().take(S::N) {
         // SAFETY: a prefetch may name any address.
-        unsafe { S::prefetch(next.wrapping_add(64 * line)) };
+        unsafe { S::prefetch(row.wrapping_add(at)) };
     }
 }
 
@@ -174,7 +173,7 @@ pub(crate) unsafe fn floats<S: Lanes>(
         for at in (0..bytes).step_by(4 * S::N) {
             let left = bytes - at;
             let square = S::square(rows, from + at, left);
-            fetch::<S>(rows, from + at, ahead);
+            fetch::<S>(rows, from + at + ahead);
             let words = left.div_ceil(4).min(S::N);
             for word in &square.as_ref()[..words] {
                 let (low, high) = match like {

@@ -8,13 +8,17 @@ use std::ops::Range;
 
 use crate::few;
 use crate::input::{Input, Layout, Way, tiles};
-use crate::lanes::{Lanes, MOST, Rows, Unit};
+use crate::lanes::{Lanes, MOST, Rows, Spread, Unit};
 use crate::panel::{self, CODES, FLOATS, GROUPS};
 use crate::tile::{self, Groups};
 use crate::types::{Floats, FloatsMut, Packed, Precision, to_bf16, to_f16};
 
 /// Rows of `x` whose sums are kept at a time: a multiple of every implementation's tile.
 const SLICE: usize = 240;
+
+/// How far ahead a lane's row is asked for, in bytes: the rest of it, or the rows that the lane goes on
+/// with.
+const AHEAD: usize = 512;
 
 /// Weights of a product.
 #[derive(Clone, Copy)]
@@ -93,8 +97,11 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
     let layout = &product.layout;
     // SAFETY: passed on.
     let unit = (layout.way == Way::Unit).then(|| unsafe { S::Unit::new(layout.group) });
-    for block in blocks {
-        let first = block * S::N;
+    for at in 0..blocks.len() {
+        let block = Spread {
+            first: blocks.start * S::N + at,
+            apart: blocks.len(),
+        };
         for from in (0..layout.m).step_by(SLICE) {
             let to = layout.m.min(from + SLICE);
             // SAFETY: the desk's sums have room for a slice of `N` lanes, and are written before
@@ -107,10 +114,10 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
                 };
                 sums.write_bytes(0, count * S::N);
                 match &product.weights {
-                    Weights::Packed(w) => packed::<S>(product, w, first, from..to, &unit, desk),
-                    Weights::Dense(w) => dense::<S>(product, w, first, from..to, desk),
+                    Weights::Packed(w) => packed::<S>(product, w, block, from..to, &unit, desk),
+                    Weights::Dense(w) => dense::<S>(product, w, block, from..to, desk),
                 }
-                write::<S>(product, first, from..to, sums);
+                write::<S>(product, block, from..to, sums);
             }
         }
     }
@@ -148,7 +155,7 @@ pub(crate) use by_height;
 unsafe fn packed<S: Lanes>(
     product: &Product,
     w: &Packed,
-    first: usize,
+    block: Spread,
     slice: Range<usize>,
     unit: &Option<S::Unit>,
     desk: *mut Desk,
@@ -157,9 +164,9 @@ unsafe fn packed<S: Lanes>(
     let (k, size, input) = (w.cols, w.group_size, product.input);
     let bits = usize::from(w.bits);
     let stride = k * bits / 8;
-    let rows = Rows::new(w.codes.as_ptr().cast(), stride, first, w.rows);
-    let scales = w.scales.rows(w.groups(), first, w.rows);
-    let biases = w.biases.rows(w.groups(), first, w.rows);
+    let rows = Rows::new(w.codes.as_ptr().cast(), stride, block, w.rows);
+    let scales = w.scales.rows(w.groups(), block, w.rows);
+    let biases = w.biases.rows(w.groups(), block, w.rows);
     for start in (0..k).step_by(CODES) {
         let cols = CODES.min(k - start);
         let (group, count) = (start / size, cols / size);
@@ -173,28 +180,13 @@ unsafe fn packed<S: Lanes>(
                 count,
                 quads: size / 4,
             };
-            let ahead = stride * S::N;
             if layout.way != Way::Few {
-                panel::codes::<S>(w, &rows, start, cols, ahead, panel);
+                panel::codes::<S>(w, &rows, start, cols, AHEAD, panel);
             }
             let to = (&raw mut (*desk).scales).cast();
-            panel::floats::<S>(
-                &w.scales,
-                &scales,
-                group,
-                count,
-                w.scales.bytes(w.groups()) * S::N,
-                to,
-            );
+            panel::floats::<S>(&w.scales, &scales, group, count, AHEAD, to);
             let to = (&raw mut (*desk).biases).cast();
-            panel::floats::<S>(
-                &w.biases,
-                &biases,
-                group,
-                count,
-                w.biases.bytes(w.groups()) * S::N,
-                to,
-            );
+            panel::floats::<S>(&w.biases, &biases, group, count, AHEAD, to);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
             if let Some(unit) = unit {
                 for row in slice.clone().step_by(S::Unit::ROWS) {
@@ -218,7 +210,7 @@ unsafe fn packed<S: Lanes>(
                 let totals = input.totals.add(at);
                 let at_steps = input.steps.wrapping_add(at);
                 if layout.way == Way::Few {
-                    let at = (start, cols, if row == slice.start { ahead } else { 0 });
+                    let at = (start, cols, (row == slice.start).then_some(AHEAD));
                     let x = input.values.cast::<u8>().add(row * layout.stride() + start);
                     match w.bits {
                         2 => few::fast::<S, 2, false>(&rows, at, groups, x, at_steps, totals, sums),
@@ -258,20 +250,20 @@ unsafe fn packed<S: Lanes>(
 unsafe fn dense<S: Lanes>(
     product: &Product,
     w: &Floats,
-    first: usize,
+    block: Spread,
     slice: Range<usize>,
     desk: *mut Desk,
 ) {
     let layout = product.layout;
     let k = layout.k;
-    let rows = w.rows(k, first, product.n);
+    let rows = w.rows(k, block, product.n);
     for start in (0..k).step_by(FLOATS) {
         let cols = FLOATS.min(k - start);
         // SAFETY: the desk's parts have room for `FLOATS` columns and one more, and for a slice of
         // `N` lanes; the input's offsets are those that `Input` names.
         unsafe {
             let panel = (&raw mut (*desk).panel).cast::<f32>();
-            panel::floats::<S>(w, &rows, start, cols, w.bytes(k) * S::N, panel);
+            panel::floats::<S>(w, &rows, start, cols, AHEAD, panel);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
             for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);
@@ -285,23 +277,29 @@ unsafe fn dense<S: Lanes>(
 /// # Safety
 /// As [`blocks`].
 #[inline(always)]
-unsafe fn write<S: Lanes>(product: &Product, first: usize, slice: Range<usize>, sums: *const f32) {
+unsafe fn write<S: Lanes>(product: &Product, block: Spread, slice: Range<usize>, sums: *const f32) {
     let n = product.n;
-    let lanes = S::N.min(n - first);
+    let lanes = || {
+        (0..S::N)
+            .map(|lane| (lane, block.row(lane)))
+            .filter(|(_, column)| *column < n)
+    };
+    let whole = block.apart == 1 && block.row(S::N - 1) < n;
     for (i, row) in slice.enumerate() {
-        let at = row * n + first;
-        // SAFETY: rows below `m`, lanes below `n`; the block's lanes are this thread's.
+        // SAFETY: rows below `m`, columns below `n`; the block's rows are this thread's.
         unsafe {
             let from = sums.add(i * S::N);
             match product.out {
-                Out::F32(to) if lanes == S::N => S::store(to.add(at), S::load(from)),
-                Out::F32(to) => from.copy_to_nonoverlapping(to.add(at), lanes),
-                Out::F16(to) => {
-                    (0..lanes).for_each(|j| *to.add(at + j) = to_f16(*from.add(j)));
+                Out::F32(to) if whole => S::store(to.add(row * n + block.first), S::load(from)),
+                Out::F32(to) => {
+                    lanes().for_each(|(lane, column)| *to.add(row * n + column) = *from.add(lane));
                 }
-                Out::BF16(to) => {
-                    (0..lanes).for_each(|j| *to.add(at + j) = to_bf16(*from.add(j)));
-                }
+                Out::F16(to) => lanes().for_each(|(lane, column)| {
+                    *to.add(row * n + column) = to_f16(*from.add(lane));
+                }),
+                Out::BF16(to) => lanes().for_each(|(lane, column)| {
+                    *to.add(row * n + column) = to_bf16(*from.add(lane));
+                }),
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::lanes::Rows;
+use crate::lanes::{Rows, Spread};
 
 /// Floats to read.
 #[derive(Clone, Copy, Debug)]
@@ -74,13 +74,14 @@ impl Floats<'_> {
         }
     }
 
-    /// A block of rows of `cols` each, from row `first` of `rows` on.
-    pub(crate) fn rows(&self, cols: usize, first: usize, rows: usize) -> Rows {
+    /// The rows of `block`, of `cols` each, `rows` in all.
+    #[inline(always)]
+    pub(crate) fn rows(&self, cols: usize, block: Spread, rows: usize) -> Rows {
         let base = match self {
             Floats::F32(values) => values.as_ptr().cast(),
             Floats::F16(bits) | Floats::BF16(bits) => bits.as_ptr().cast(),
         };
-        Rows::new(base, self.bytes(cols), first, rows)
+        Rows::new(base, self.bytes(cols), block, rows)
     }
 
     /// The number at `i`.

@@ -15,6 +15,42 @@ pub(crate) struct Avx2<const VNNI: bool>;
 // SAFETY of every block below: the trait's promise, that the processor has the features and pointers
 // are good for what is read and written.
 
+/// [`Lanes::square`] of eight words: two rows share a vector on the way.
+///
+/// # Safety
+/// As of [`Lanes::square`].
+#[inline(always)]
+unsafe fn half_square(rows: &Rows, at: usize) -> [__m512i; 16] {
+    // SAFETY: see above.
+    unsafe {
+        let mut square = [_mm512_setzero_si512(); 16];
+        let mut halves = [[_mm512_setzero_si512(); 4]; 2];
+        for (half, rows) in halves.iter_mut().zip(rows.0.chunks_exact(8)) {
+            // Rows i and i + 4.
+            let r: [__m512i; 4] = std::array::from_fn(|i| {
+                let row = |i: usize| _mm256_loadu_si256(rows[i].add(at).cast());
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(row(i)), row(i + 4))
+            });
+            let a = _mm512_unpacklo_epi32(r[0], r[1]);
+            let b = _mm512_unpackhi_epi32(r[0], r[1]);
+            let c = _mm512_unpacklo_epi32(r[2], r[3]);
+            let d = _mm512_unpackhi_epi32(r[2], r[3]);
+            // Words j and 4 + j of rows 0 to 3, then of rows 4 to 7.
+            *half = [
+                _mm512_unpacklo_epi64(a, c),
+                _mm512_unpackhi_epi64(a, c),
+                _mm512_unpacklo_epi64(b, d),
+                _mm512_unpackhi_epi64(b, d),
+            ];
+        }
+        for j in 0..4 {
+            square[j] = _mm512_shuffle_i32x4::<0x88>(halves[0][j], halves[1][j]);
+            square[4 + j] = _mm512_shuffle_i32x4::<0xdd>(halves[0][j], halves[1][j]);
+        }
+        square
+    }
+}
+
 impl<const AMX: bool> Lanes for Avx512<AMX> {
     const N: usize = 16;
     const TILE: usize = 12;
@@ -71,8 +107,13 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
     }
     #[inline(always)]
     unsafe fn field<const BY: u32>(value: __m512i, mask: u32) -> __m512i {
-        // SAFETY: see above.
+        // SAFETY: see above; whatever has AMX has GFNI, which `Isa::is_here` makes sure of.
         unsafe {
+            if AMX && BY == 4 && mask == 0x0f0f_0f0f {
+                // Bit `i` of a byte becomes what row `7 - i` of this matrix says: bit `i + 4`.
+                let upper = _mm512_set1_epi64(0x1020_4080_0000_0000);
+                return _mm512_gf2p8affine_epi64_epi8::<0>(value, upper);
+            }
             _mm512_and_si512(
                 _mm512_srli_epi32::<BY>(value),
                 _mm512_set1_epi32(mask as i32),
@@ -100,21 +141,24 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
         unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
-    unsafe fn quads(rows: &[__m512i; 16]) -> [__m512i; 4] {
+    unsafe fn quads<const SMALL: bool>(rows: &[__m512i; 16]) -> [__m512i; 4] {
         // SAFETY: see above.
         unsafe {
+            // Neighbouring lanes of `a` in the lower half of each quarter, those of `b` in the upper.
+            let pairs = |a, b| match SMALL {
+                true => _mm512_madd_epi16(_mm512_packs_epi32(a, b), _mm512_set1_epi16(1)),
+                false => {
+                    let (a, b) = (_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
+                    _mm512_add_epi32(
+                        _mm512_castps_si512(_mm512_shuffle_ps::<0x88>(a, b)),
+                        _mm512_castps_si512(_mm512_shuffle_ps::<0xdd>(a, b)),
+                    )
+                }
+            };
             // Quarter p of s[q], lane j: quarter p of row 4 q + j, summed up.
             let mut s = [_mm512_setzero_si512(); 4];
             for (s, r) in s.iter_mut().zip(rows.chunks_exact(4)) {
-                let a = _mm512_add_epi32(
-                    _mm512_unpacklo_epi32(r[0], r[1]),
-                    _mm512_unpackhi_epi32(r[0], r[1]),
-                );
-                let b = _mm512_add_epi32(
-                    _mm512_unpacklo_epi32(r[2], r[3]),
-                    _mm512_unpackhi_epi32(r[2], r[3]),
-                );
-                *s = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+                *s = pairs(pairs(r[0], r[1]), pairs(r[2], r[3]));
             }
             let low = _mm512_shuffle_i32x4::<0x44>(s[0], s[1]);
             let high = _mm512_shuffle_i32x4::<0xee>(s[0], s[1]);
@@ -165,6 +209,9 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
         // SAFETY: see above; masked-out words are not touched.
         unsafe {
             let mut r = [_mm512_setzero_si512(); 16];
+            if bytes == 32 {
+                return half_square(rows, at);
+            }
             if bytes >= 64 {
                 for (r, row) in r.iter_mut().zip(rows.0) {
                     *r = _mm512_loadu_si512(row.add(at).cast());
@@ -292,7 +339,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         unsafe { _mm256_add_epi32(a, b) }
     }
     #[inline(always)]
-    unsafe fn quads(rows: &[__m256i; 16]) -> [__m256i; 4] {
+    unsafe fn quads<const SMALL: bool>(rows: &[__m256i; 16]) -> [__m256i; 4] {
         // SAFETY: see above.
         unsafe {
             // Half p of s[q], lane j: half p of row 4 q + j, summed up.

@@ -265,7 +265,8 @@ fn stub(install_name: &str, symbols: &[String]) -> String {
 }
 
 /// A script that passes its arguments to zig, but for those that zig does not take as rustc and cc
-/// give them, and with the stubs for the libraries that have one.
+/// give them, and with the stubs for the libraries that have one. What it links names no object files:
+/// a debugger's map of them would tell where they lay on this machine.
 fn script(zig: &Path, verb: &str, dir: &Path) -> String {
     let dir = dir.display();
     let headers = match verb {
@@ -276,6 +277,7 @@ fn script(zig: &Path, verb: &str, dir: &Path) -> String {
     format!(
         r#"#!/bin/sh
 skip=
+strip=-Wl,-S
 for argument do
   shift
   if [ -n "$skip" ]; then
@@ -284,13 +286,14 @@ for argument do
   fi
   case "$argument" in
     -arch | -Wl,-exported_symbols_list) skip=1 ;;
+    -c | -E) strip=; set -- "$@" "$argument" ;;
     -framework) set -- "$@" '{dir}'/"$1".tbd; skip=1 ;;
     -liconv | -mmacosx-version-min=* | --target=*) ;;
     -lc++) set -- "$@" '{dir}/libc++.tbd' ;;
     *) set -- "$@" "$argument" ;;
   esac
 done
-exec '{}' {verb} -target {ZIG_TARGET} "$@"{headers}
+exec '{}' {verb} -target {ZIG_TARGET} "$@" $strip{headers}
 "#,
         zig.display()
     )
@@ -318,11 +321,18 @@ mod tests {
         let given = "-arch arm64 -mmacosx-version-min=14.0 -liconv -lc++ -framework F \
                      -Wl,-exported_symbols_list -Wl,list -lSystem";
         let passed = output(Command::new(&link).arg("a  b.o").args(given.split(' ')));
+        let compiled = output(Command::new(&link).args(["-c", "a.c"]));
         fs::remove_dir_all(&dir).expect("the folder goes");
         let dir = dir.display();
         assert_eq!(
             passed.expect("echo runs"),
-            format!("cc -target {ZIG_TARGET} a  b.o {dir}/libc++.tbd {dir}/F.tbd -lSystem\n")
+            format!(
+                "cc -target {ZIG_TARGET} a  b.o {dir}/libc++.tbd {dir}/F.tbd -lSystem -Wl,-S\n"
+            )
+        );
+        assert_eq!(
+            compiled.expect("echo runs").trim_end(),
+            format!("cc -target {ZIG_TARGET} -c a.c")
         );
     }
 }
