@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::Line;
 use crate::input::tiles;
-use crate::lanes::{Lanes, MOST, Spread, TALLEST};
+use crate::lanes::{Lanes, MOST, Spread};
 use crate::panel;
 use crate::product::{Out, by_height};
 use crate::simple::{exp, sum};
@@ -333,14 +333,14 @@ unsafe fn weigh<S: Lanes, const M: usize>(
     desk: &Desk,
 ) {
     let shared = a.heads / a.kv_heads;
-    let mut weights = [[f32::NEG_INFINITY; BLOCK]; TALLEST];
+    let mut weights = [[f32::NEG_INFINITY; BLOCK]; M];
     let mut fade = [1f32; M];
     // SAFETY: the desk holds the tile and the block.
     unsafe {
         let q = desk.q.add(first * a.head_dim);
         let mut from = 0;
         while from < keys {
-            let weights = &mut weights[..M];
+            let weights = &mut weights[..];
             from = match M {
                 1 | 2 if from + 4 * S::N <= keys => {
                     score::<S, M, 4>(a.head_dim, q, from, 4 * S::N, weights, desk)
@@ -354,7 +354,7 @@ unsafe fn weigh<S: Lanes, const M: usize>(
                 }
             };
         }
-        for (r, (weights, state)) in weights[..M].iter_mut().zip(states).enumerate() {
+        for (r, (weights, state)) in weights.iter_mut().zip(states).enumerate() {
             let i = (row + r) / shared;
             let seen = a.seen(i);
             if seen.start > key || seen.end < key + keys {
@@ -436,7 +436,7 @@ unsafe fn mix<S: Lanes, const M: usize, const W: usize>(
     c: usize,
     (values, keys): (*const f32, usize),
     fade: &[f32; M],
-    weights: &[[f32; BLOCK]; TALLEST],
+    weights: &[[f32; BLOCK]; M],
     desk: &Desk,
 ) -> usize {
     // SAFETY: the caller's promise.

@@ -19,11 +19,12 @@ pub(crate) fn takes(bits: u8, group: usize) -> bool {
 }
 
 /// Where quad `quad` of a row of `x` goes, in words: the weights' words are read `lanes` at a time, and
-/// taken apart by shifts, so first the quads come that the lowest codes of those words meet.
+/// taken apart by shifts, so first the quads come that the lowest codes of those words meet. Both numbers
+/// are powers of two: this is done for each quad of `x`, and divisions would take longer than the rest.
 #[inline(always)]
 pub(crate) fn place(lanes: usize, per_byte: usize, quad: usize) -> usize {
-    let within = quad % (lanes * per_byte);
-    quad - within + within % per_byte * lanes + within / per_byte
+    let within = quad & (lanes * per_byte - 1);
+    quad - within + (within & (per_byte - 1)) * lanes + (within >> per_byte.trailing_zeros())
 }
 
 /// Columns that a vector of codes holds: rows of `x` are a multiple of it long.

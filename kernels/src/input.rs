@@ -134,8 +134,7 @@ pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usiz
     for r in 0..height {
         for start in (0..k).step_by(piece) {
             let width = piece.min(k - start);
-            let floats = &mut floats[..width];
-            x.read((first + r) * k + start, floats);
+            let floats = x.part((first + r) * k + start, &mut floats[..width]);
             let group = match layout.way {
                 Way::Unit => layout.place(first, groups, start / piece),
                 _ => first * groups + start / piece * height + r,

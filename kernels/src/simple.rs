@@ -93,9 +93,8 @@ pub(crate) unsafe fn norm(job: &Norm, rows: Range<usize>) {
         let base = row * job.width;
         let mut parts = [0f32; 16];
         for start in (0..job.width).step_by(PIECE) {
-            let x = &mut x[..PIECE.min(job.width - start)];
-            job.x.read(base + start, x);
-            for x in x.chunks(16) {
+            let room = &mut x[..PIECE.min(job.width - start)];
+            for x in job.x.part(base + start, room).chunks(16) {
                 for (part, x) in parts.iter_mut().zip(x) {
                     *part = x.mul_add(*x, *part);
                 }
@@ -105,10 +104,11 @@ pub(crate) unsafe fn norm(job: &Norm, rows: Range<usize>) {
         for start in (0..job.width).step_by(PIECE) {
             let x = &mut x[..PIECE.min(job.width - start)];
             job.x.read(base + start, x);
-            if let Some(weight) = &job.weight {
-                weight.read(start, &mut w[..x.len()]);
-            }
-            for (x, w) in x.iter_mut().zip(&w) {
+            let w = match &job.weight {
+                Some(weight) => weight.part(start, &mut w[..x.len()]),
+                None => &w[..x.len()],
+            };
+            for (x, w) in x.iter_mut().zip(w) {
                 *x = *x * scale * w;
             }
             // SAFETY: within the row.
@@ -127,9 +127,8 @@ pub(crate) unsafe fn gate(job: &Gate, pieces: Range<usize>) {
     let end = job.gate.len().min(pieces.end * GATE);
     for start in (pieces.start * GATE..end).step_by(PIECE) {
         let gate = &mut gate[..PIECE.min(end - start)];
-        let up = &mut up[..gate.len()];
         job.gate.read(start, gate);
-        job.up.read(start, up);
+        let up = job.up.part(start, &mut up[..gate.len()]);
         for (gate, up) in gate.iter_mut().zip(up) {
             // The exponential of a number below 0 cannot overflow.
             let e = exp(-gate.abs());
@@ -147,14 +146,13 @@ pub(crate) unsafe fn gate(job: &Gate, pieces: Range<usize>) {
 /// `out` is that long, and no one else uses this part.
 #[inline(always)]
 pub(crate) unsafe fn write(out: Out, at: usize, values: &[f32]) {
-    for (i, value) in values.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match out {
-                Out::F32(out) => *out.add(at + i) = *value,
-                Out::F16(out) => *out.add(at + i) = to_f16(*value),
-                Out::BF16(out) => *out.add(at + i) = to_bf16(*value),
-            }
+    let values_at = values.iter().enumerate().map(|(i, value)| (at + i, *value));
+    // SAFETY: the caller's promise.
+    unsafe {
+        match out {
+            Out::F32(out) => values_at.for_each(|(i, value)| *out.add(i) = value),
+            Out::F16(out) => values_at.for_each(|(i, value)| *out.add(i) = to_f16(value)),
+            Out::BF16(out) => values_at.for_each(|(i, value)| *out.add(i) = to_bf16(value)),
         }
     }
 }

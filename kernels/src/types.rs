@@ -66,6 +66,21 @@ impl Floats<'_> {
         }
     }
 
+    /// As [`Floats::read`], where they lie if they are read as they are.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    pub(crate) fn part<'a>(&'a self, from: usize, room: &'a mut [f32]) -> &'a [f32] {
+        match self {
+            Floats::F32(x) => &x[from..from + room.len()],
+            _ => {
+                self.read(from, room);
+                room
+            }
+        }
+    }
+
     /// The bytes that `n` of them take.
     pub(crate) fn bytes(&self, n: usize) -> usize {
         match self {

@@ -15,6 +15,38 @@ pub(crate) struct Avx2<const VNNI: bool>;
 // SAFETY of every block below: the trait's promise, that the processor has the features and pointers
 // are good for what is read and written.
 
+/// [`Lanes::square`] of sixteen words. Quarters of four rows come together as they are loaded, which
+/// leaves only lanes within quarters to be moved.
+///
+/// # Safety
+/// As of [`Lanes::square`].
+#[inline(always)]
+unsafe fn whole_square(rows: &Rows, at: usize) -> [__m512i; 16] {
+    // SAFETY: see above.
+    unsafe {
+        let mut square = [_mm512_setzero_si512(); 16];
+        for (quarter, square) in square.chunks_exact_mut(4).enumerate() {
+            // Words 4 q to 4 q + 3 of rows i, i + 4, i + 8 and i + 12.
+            let r: [__m512i; 4] = std::array::from_fn(|i| {
+                let part = |i: usize| _mm_loadu_si128(rows.0[i].add(at + 16 * quarter).cast());
+                let r = _mm512_castsi128_si512(part(i));
+                let r = _mm512_inserti32x4::<1>(r, part(i + 4));
+                let r = _mm512_inserti32x4::<2>(r, part(i + 8));
+                _mm512_inserti32x4::<3>(r, part(i + 12))
+            });
+            let a = _mm512_unpacklo_epi32(r[0], r[1]);
+            let b = _mm512_unpackhi_epi32(r[0], r[1]);
+            let c = _mm512_unpacklo_epi32(r[2], r[3]);
+            let d = _mm512_unpackhi_epi32(r[2], r[3]);
+            square[0] = _mm512_unpacklo_epi64(a, c);
+            square[1] = _mm512_unpackhi_epi64(a, c);
+            square[2] = _mm512_unpacklo_epi64(b, d);
+            square[3] = _mm512_unpackhi_epi64(b, d);
+        }
+        square
+    }
+}
+
 /// [`Lanes::square`] of eight words: two rows share a vector on the way.
 ///
 /// # Safety
@@ -208,44 +240,15 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
     unsafe fn square(rows: &Rows, at: usize, bytes: usize) -> [__m512i; 16] {
         // SAFETY: see above; masked-out words are not touched.
         unsafe {
-            let mut r = [_mm512_setzero_si512(); 16];
             if bytes == 32 {
                 return half_square(rows, at);
             }
-            if bytes >= 64 {
-                for (r, row) in r.iter_mut().zip(rows.0) {
-                    *r = _mm512_loadu_si512(row.add(at).cast());
-                }
-            } else {
-                let mask = (1u32 << (bytes / 2)) - 1;
-                for (r, row) in r.iter_mut().zip(rows.0) {
-                    *r = _mm512_maskz_loadu_epi16(mask, row.add(at).cast());
-                }
+            if bytes < 64 {
+                let copy = padded::<16>(rows, at, bytes);
+                let rows = Rows(copy.each_ref().map(|row| row.as_ptr().cast()));
+                return whole_square(&rows, 0);
             }
-            let mut a = r;
-            // Words of neighbouring rows, pairs of words, then quarters.
-            for i in 0..8 {
-                a[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-                a[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-            }
-            for i in 0..4 {
-                r[4 * i] = _mm512_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
-                r[4 * i + 1] = _mm512_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
-                r[4 * i + 2] = _mm512_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
-                r[4 * i + 3] = _mm512_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
-            }
-            // r[4 q + j], quarter p: word 4 p + j of rows 4 q to 4 q + 3.
-            for j in 0..4 {
-                let low = _mm512_shuffle_i32x4::<0x44>(r[j], r[4 + j]);
-                let high = _mm512_shuffle_i32x4::<0xee>(r[j], r[4 + j]);
-                let low2 = _mm512_shuffle_i32x4::<0x44>(r[8 + j], r[12 + j]);
-                let high2 = _mm512_shuffle_i32x4::<0xee>(r[8 + j], r[12 + j]);
-                a[j] = _mm512_shuffle_i32x4::<0x88>(low, low2);
-                a[4 + j] = _mm512_shuffle_i32x4::<0xdd>(low, low2);
-                a[8 + j] = _mm512_shuffle_i32x4::<0x88>(high, high2);
-                a[12 + j] = _mm512_shuffle_i32x4::<0xdd>(high, high2);
-            }
-            a
+            whole_square(rows, at)
         }
     }
     #[inline(always)]
