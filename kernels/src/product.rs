@@ -112,7 +112,11 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
                     0 => to - from,
                     rows => (to - from).next_multiple_of(rows),
                 };
-                (0..count).for_each(|row| S::store(sums.add(row * S::N), S::splat(0.0)));
+                match count {
+                    // A call to clear one vector would be the longest part of a short row.
+                    1 => S::store(sums, S::splat(0.0)),
+                    _ => sums.write_bytes(0, count * S::N),
+                }
                 match &product.weights {
                     Weights::Packed(w) => packed::<S>(product, w, block, from..to, &unit, desk),
                     Weights::Dense(w) => dense::<S>(product, w, block, from..to, desk),
