@@ -2,6 +2,7 @@
 
 #include "call.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -18,6 +19,14 @@
 namespace pensieve {
 
 namespace mx = mlx::core;
+
+// MLX's CUDA backend counts the graphs that it meets for the first time and, from 800 on, refuses every further
+// one for as long as the process lives: it takes them for a cache that is too small. A server lives long and its
+// batches have many forms; what the cache holds is bounded without that. MLX reads this when a device is first
+// used, and an environment can only be changed before there are threads. What the user has set stays.
+__attribute__((constructor)) void allow_new_graphs() {
+  setenv("MLX_ENABLE_CACHE_THRASHING_CHECK", "0", 0);
+}
 
 // An array's memory, with its shape and strides owned: the array itself must not outlive its graph.
 struct Memory {

@@ -299,3 +299,11 @@ fn memory_returns_to_where_it_was() {
 fn the_library_is_the_pinned_one() {
     assert_eq!(version().unwrap(), "0.32.2");
 }
+
+/// See `mlx-sys/call/call.cpp`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_may_meet_any_number_of_graphs() {
+    let checks = std::env::var("MLX_ENABLE_CACHE_THRASHING_CHECK");
+    assert_eq!(checks.as_deref(), Ok("0"));
+}
