@@ -248,13 +248,17 @@ impl EngineThread {
     }
 
     fn serve(&mut self) {
+        let mut seen = 0;
         while self.take_commands() {
             self.round();
-            self.look(self.running() == 0);
+            let running = self.running();
+            self.look(running == 0 || running != seen);
+            seen = running;
         }
     }
 
-    /// Notes where the memory is, for others to see: now, or if it has been a while.
+    /// Notes where the memory is, for others to see: now, since something has begun or ended, or if it has been
+    /// a while.
     fn look(&mut self, now: bool) {
         if !now && self.looked.elapsed() < LOOK {
             return;
