@@ -244,8 +244,11 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
                 return half_square(rows, at);
             }
             if bytes < 64 {
-                let copy = padded::<16>(rows, at, bytes);
-                let rows = Rows(copy.each_ref().map(|row| row.as_ptr().cast()));
+                let mask = (1u32 << (bytes / 2)) - 1;
+                let copy = rows
+                    .0
+                    .map(|row| _mm512_maskz_loadu_epi16(mask, row.add(at).cast()));
+                let rows = Rows(copy.each_ref().map(|row| std::ptr::from_ref(row).cast()));
                 return whole_square(&rows, 0);
             }
             whole_square(rows, at)
