@@ -294,7 +294,7 @@ unsafe fn block<S: Lanes>(
                 first: first + key + from,
                 apart: 1,
             };
-            let rows = a.k.rows(a.head_dim, block, last);
+            let rows = a.k.walk(a.head_dim, block, last).rows;
             let ahead = a.k.bytes(a.head_dim) * S::N;
             let panel = desk.keys.add(i * desk.panel);
             panel::floats::<S>(&a.k, &rows, 0, a.head_dim, ahead, panel);

@@ -6,7 +6,7 @@
 //! result is theirs, bit by bit.
 
 use crate::lanes::{Lanes, MOST, Rows};
-use crate::panel::fetch;
+use crate::product::AHEAD;
 use crate::tile::Groups;
 
 /// Columns of the largest group there is.
@@ -18,13 +18,31 @@ pub(crate) fn takes(bits: u8, group: usize) -> bool {
     matches!(bits, 2 | 4 | 8) && group * usize::from(bits) >= 128
 }
 
-/// Where quad `quad` of a row of `x` goes, in words: the weights' words are read `lanes` at a time, and
-/// taken apart by shifts, so first the quads come that the lowest codes of those words meet. Both numbers
-/// are powers of two: this is done for each quad of `x`, and divisions would take longer than the rest.
+/// Writes the codes of columns `start` on of a row of `x` to where the weights' meet them: those are read
+/// `lanes` words at a time, and a byte's lowest code first, so of [`chunk`] columns the first of every byte
+/// come first, then the second.
+///
+/// # Safety
+/// `codes` are a group, and `to` is good for whole chunks, from the row's first column on.
 #[inline(always)]
-pub(crate) fn place(lanes: usize, per_byte: usize, quad: usize) -> usize {
-    let within = quad & (lanes * per_byte - 1);
-    quad - within + (within & (per_byte - 1)) * lanes + (within >> per_byte.trailing_zeros())
+pub(crate) unsafe fn place<const PER_BYTE: usize>(
+    lanes: usize,
+    codes: &[i8],
+    start: usize,
+    to: *mut i8,
+) {
+    let chunk = chunk(lanes, PER_BYTE);
+    for (i, piece) in codes.chunks(chunk).enumerate() {
+        let column = start + i * chunk;
+        let within = column % chunk;
+        for field in 0..PER_BYTE {
+            let at = column - within + 4 * lanes * field + within / PER_BYTE;
+            for (i, bytes) in piece.chunks_exact(PER_BYTE).enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(at + i) = bytes[field] };
+            }
+        }
+    }
 }
 
 /// Columns that a vector of codes holds: rows of `x` are a multiple of it long.
@@ -32,7 +50,8 @@ pub(crate) const fn chunk(lanes: usize, per_byte: usize) -> usize {
     4 * lanes * per_byte
 }
 
-/// Adds what `cols` columns from `start` on come to, for a block of rows.
+/// Adds what `cols` columns from `start` on come to, for a block of rows; what follows in the rows is asked
+/// for if `asks`.
 ///
 /// # Safety
 /// The processor has what `S` needs; [`takes`] does; `start` is a multiple of [`chunk`]; the rows have
@@ -42,22 +61,45 @@ pub(crate) const fn chunk(lanes: usize, per_byte: usize) -> usize {
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
     rows: &Rows,
-    (start, cols, ahead): (usize, usize, Option<usize>),
+    columns: (usize, usize, bool),
     groups: Groups,
     x: *const u8,
     steps: *const f32,
     totals: *const f32,
     sums: *mut f32,
 ) {
-    let (vector, group) = (4 * S::N, 4 * groups.quads);
+    // As constants: how a vector's sums are shared among groups would else be found out for each.
+    // SAFETY: passed on.
+    unsafe {
+        match 4 * groups.quads {
+            32 => grouped::<S, BITS, WIDE, 32>(rows, columns, groups, x, steps, totals, sums),
+            64 => grouped::<S, BITS, WIDE, 64>(rows, columns, groups, x, steps, totals, sums),
+            _ => grouped::<S, BITS, WIDE, LARGEST>(rows, columns, groups, x, steps, totals, sums),
+        }
+    }
+}
+
+/// [`fast`] for groups of `GROUP` columns.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn grouped<S: Lanes, const BITS: usize, const WIDE: bool, const GROUP: usize>(
+    rows: &Rows,
+    (start, cols, asks): (usize, usize, bool),
+    groups: Groups,
+    x: *const u8,
+    steps: *const f32,
+    totals: *const f32,
+    sums: *mut f32,
+) {
+    let vector = 4 * S::N;
     let chunk = chunk(S::N, 8 / BITS);
     // Chunks until sums are whole, which is known beforehand if one holds the largest group; groups in
     // them, and vectors of quads to each.
     let chunks = match chunk >= LARGEST {
         true => 1,
-        false => (group / chunk).max(1),
+        false => (GROUP / chunk).max(1),
     };
-    let whole = (chunk / group).max(1);
+    let whole = (chunk / GROUP).max(1);
     let quads = S::N / 4 / whole;
     let end = (start + cols) * BITS / 8;
     // SAFETY: the caller's promise; no bytes from `end` on are read.
@@ -66,13 +108,14 @@ pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
         let (mut x, mut at, mut group) = (x, start * BITS / 8, 0);
         while at < end {
             let left = end - at;
-            let parts = match left >= vector {
-                true => step::<S, BITS, WIDE, true>(rows, at, (left, ahead), chunks, x),
-                false => step::<S, BITS, WIDE, false>(rows, at, (left, ahead), chunks, x),
+            let parts = match (left >= vector, asks) {
+                (true, true) => step::<S, BITS, WIDE, true, true>(rows, at, left, chunks, x),
+                (true, false) => step::<S, BITS, WIDE, true, false>(rows, at, left, chunks, x),
+                _ => step::<S, BITS, WIDE, false, false>(rows, at, left, chunks, x),
             };
             x = x.add(chunks * chunk);
             at += chunks * vector;
-            for first in (0..S::N / 4).step_by(quads) {
+            for first in (0..whole).map(|i| i * quads) {
                 if group == groups.count {
                     break;
                 }
@@ -94,30 +137,38 @@ pub(crate) unsafe fn fast<S: Lanes, const BITS: usize, const WIDE: bool>(
 }
 
 /// What `chunks` vectors of codes of each row from byte `at` on and as many chunks of `x` come to, as
-/// [`Lanes::quads`] has it; `FULL` where as many bytes are left.
+/// [`Lanes::quads`] has it; `FULL` where as many bytes are left. Where it `ASKS`, memory [`AHEAD`] is
+/// asked for.
 #[inline(always)]
-unsafe fn step<S: Lanes, const BITS: usize, const WIDE: bool, const FULL: bool>(
+unsafe fn step<
+    S: Lanes,
+    const BITS: usize,
+    const WIDE: bool,
+    const FULL: bool,
+    const ASKS: bool,
+>(
     rows: &Rows,
     at: usize,
-    (left, ahead): (usize, Option<usize>),
+    left: usize,
     chunks: usize,
     x: *const u8,
 ) -> [S::I; MOST / 4] {
     let (vector, chunk) = (4 * S::N, chunk(S::N, 8 / BITS));
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; a prefetch may name any address.
     unsafe {
         let mut dots = [S::zero(); MOST];
         for i in 0..chunks {
             let (at, x) = (at + i * vector, x.add(i * chunk));
             for (dot, row) in dots.iter_mut().zip(rows.0).take(S::N) {
+                let row = row.wrapping_add(at);
                 let w = match FULL {
-                    true => S::load_bytes(row.add(at)),
-                    false => S::load_part(row.add(at), left),
+                    true => S::load_bytes(row),
+                    false => S::load_part(row, left),
                 };
+                if ASKS {
+                    S::prefetch(row.wrapping_add(AHEAD));
+                }
                 *dot = meet::<S, BITS, WIDE>(*dot, w, x);
-            }
-            if let Some(ahead) = ahead {
-                fetch::<S>(rows, at + ahead);
             }
         }
         // Two lanes of one chunk are 16 products of 4 bits and 7, or 32 of 2 bits and 7.
@@ -163,16 +214,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_quad_has_a_place() {
-        for lanes in [4, 8, 16] {
-            for per_byte in [1, 2, 4] {
-                let n = 2 * lanes * per_byte;
-                let mut places: Vec<usize> = (0..n).map(|q| place(lanes, per_byte, q)).collect();
-                places.sort_unstable();
-                assert_eq!(places, (0..n).collect::<Vec<_>>());
+    fn every_code_has_a_place() {
+        fn placed<const PER_BYTE: usize>(lanes: usize) {
+            let n = 2 * chunk(lanes, PER_BYTE);
+            for group in [32, 64, 128] {
+                let mut row = vec![-1; n.max(group)];
+                for start in (0..n).step_by(group) {
+                    let codes: Vec<i8> = (start..start + group)
+                        .map(|column| (column / PER_BYTE % 64) as i8)
+                        .collect();
+                    // SAFETY: groups are whole bytes, and the row is whole chunks.
+                    unsafe { place::<PER_BYTE>(lanes, &codes, start, row.as_mut_ptr()) };
+                }
+                // A byte of weights meets the same place of each field.
+                for chunk in row.chunks(chunk(lanes, PER_BYTE)) {
+                    let mut fields = chunk.chunks(4 * lanes);
+                    let first = fields.next().unwrap();
+                    assert!(fields.all(|field| field == first), "{chunk:?}");
+                    assert!(first.windows(2).all(|w| (w[0] + 1) % 64 == w[1]));
+                }
             }
         }
-        // Two codes a byte: even quads are the low halves of the words.
-        assert_eq!([0, 1, 2, 3].map(|q| place(4, 2, q)), [0, 4, 1, 5]);
+        for lanes in [4, 8, 16] {
+            placed::<1>(lanes);
+            placed::<2>(lanes);
+            placed::<4>(lanes);
+        }
     }
 }

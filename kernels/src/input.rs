@@ -158,10 +158,14 @@ pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usiz
                 let words = to.values.cast::<i32>().add(first * stride / 4 + r);
                 let quad = start / 4;
                 match layout.way {
-                    Way::Few => quads(codes, layout.per_byte, |at, word| {
-                        let at = few::place(layout.lanes, layout.per_byte, quad + at);
-                        *words.add(at) = word;
-                    }),
+                    Way::Few => {
+                        let row = to.values.cast::<i8>().add(first * stride);
+                        match layout.per_byte {
+                            2 => few::place::<2>(layout.lanes, codes, start, row),
+                            4 => few::place::<4>(layout.lanes, codes, start, row),
+                            _ => few::place::<1>(layout.lanes, codes, start, row),
+                        }
+                    }
                     Way::Unit => {
                         let words = to.values.cast::<i32>();
                         let words = words.add(group * (piece / 4));

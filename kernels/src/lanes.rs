@@ -157,18 +157,36 @@ impl Spread {
     }
 }
 
-/// Where the rows of a block start. Rows past the matrix's end are its last row once more.
+/// Where the rows of a block start.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows(pub(crate) [*const u8; MOST]);
 
-impl Rows {
-    /// Those of `block`, of `rows` that are `stride` bytes each.
-    #[inline(always)]
+/// The rows of a block and, step by step, of those after it. Rows past the matrix's end are its last row
+/// once more.
+#[derive(Clone, Copy)]
+pub(crate) struct Walk {
+    pub(crate) rows: Rows,
+    stride: usize,
+    last: *const u8,
+}
+
+impl Walk {
+    /// From `block` on, through `rows` rows that are `stride` bytes each.
     pub(crate) fn new(base: *const u8, stride: usize, block: Spread, rows: usize) -> Self {
         let last = rows.saturating_sub(1);
-        Rows(std::array::from_fn(|lane| {
-            base.wrapping_add(stride * block.row(lane).min(last))
-        }))
+        let at = |row: usize| base.wrapping_add(stride * row.min(last));
+        Walk {
+            rows: Rows(std::array::from_fn(|lane| at(block.row(lane)))),
+            stride,
+            last: at(last),
+        }
+    }
+
+    /// The next row of every lane.
+    #[inline(always)]
+    pub(crate) fn step(&mut self) {
+        let next = |row: *const u8| row.wrapping_add(self.stride).min(self.last);
+        self.rows.0 = self.rows.0.map(next);
     }
 }
 

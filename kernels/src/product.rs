@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::few;
 use crate::input::{Input, Layout, Way, tiles};
-use crate::lanes::{Lanes, MOST, Rows, Spread, Unit};
+use crate::lanes::{Lanes, MOST, Spread, Unit, Walk};
 use crate::panel::{self, CODES, FLOATS, GROUPS};
 use crate::tile::{self, Groups};
 use crate::types::{Floats, FloatsMut, Packed, Precision, to_bf16, to_f16};
@@ -18,7 +18,7 @@ const SLICE: usize = 240;
 
 /// How far ahead a lane's row is asked for, in bytes: the rest of it, or the rows that the lane goes on
 /// with.
-const AHEAD: usize = 512;
+pub(crate) const AHEAD: usize = 512;
 
 /// Weights of a product.
 #[derive(Clone, Copy)]
@@ -26,6 +26,21 @@ pub(crate) enum Weights<'a> {
     Packed(Packed<'a>),
     /// `[n, k]`.
     Dense(Floats<'a>),
+}
+
+impl Weights<'_> {
+    /// The codes, scales and biases of rows from `block` on; of dense weights, their `n` rows thrice.
+    fn walks(&self, block: Spread, n: usize, k: usize) -> [Walk; 3] {
+        match self {
+            Weights::Packed(w) => {
+                let stride = k * usize::from(w.bits) / 8;
+                let floats = |floats: &Floats| floats.walk(w.groups(), block, n);
+                let codes = Walk::new(w.codes.as_ptr().cast(), stride, block, n);
+                [codes, floats(&w.scales), floats(&w.biases)]
+            }
+            Weights::Dense(w) => [w.walk(k, block, n); 3],
+        }
+    }
 }
 
 /// Where the results go.
@@ -97,11 +112,12 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
     let layout = &product.layout;
     // SAFETY: passed on.
     let unit = (layout.way == Way::Unit).then(|| unsafe { S::Unit::new(layout.group) });
-    for at in 0..blocks.len() {
-        let block = Spread {
-            first: blocks.start * S::N + at,
-            apart: blocks.len(),
-        };
+    let mut block = Spread {
+        first: blocks.start * S::N,
+        apart: blocks.len(),
+    };
+    let mut walks = product.weights.walks(block, product.n, layout.k);
+    for _ in blocks {
         for from in (0..layout.m).step_by(SLICE) {
             let to = layout.m.min(from + SLICE);
             // SAFETY: the desk's sums have room for a slice of `N` lanes, and are written before
@@ -118,12 +134,14 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
                     _ => sums.write_bytes(0, count * S::N),
                 }
                 match &product.weights {
-                    Weights::Packed(w) => packed::<S>(product, w, block, from..to, &unit, desk),
-                    Weights::Dense(w) => dense::<S>(product, w, block, from..to, desk),
+                    Weights::Packed(w) => packed::<S>(product, w, &walks, from..to, &unit, desk),
+                    Weights::Dense(w) => dense::<S>(product, w, &walks[0], from..to, desk),
                 }
                 write::<S>(product, block, from..to, sums);
             }
         }
+        block.first += 1;
+        walks.iter_mut().for_each(Walk::step);
     }
 }
 
@@ -159,18 +177,14 @@ pub(crate) use by_height;
 unsafe fn packed<S: Lanes>(
     product: &Product,
     w: &Packed,
-    block: Spread,
+    walks: &[Walk; 3],
     slice: Range<usize>,
     unit: &Option<S::Unit>,
     desk: *mut Desk,
 ) {
     let layout = product.layout;
     let (k, size, input) = (w.cols, w.group_size, product.input);
-    let bits = usize::from(w.bits);
-    let stride = k * bits / 8;
-    let rows = Rows::new(w.codes.as_ptr().cast(), stride, block, w.rows);
-    let scales = w.scales.rows(w.groups(), block, w.rows);
-    let biases = w.biases.rows(w.groups(), block, w.rows);
+    let [rows, scales, biases] = walks.each_ref().map(|walk| &walk.rows);
     for start in (0..k).step_by(CODES) {
         let cols = CODES.min(k - start);
         let (group, count) = (start / size, cols / size);
@@ -185,12 +199,12 @@ unsafe fn packed<S: Lanes>(
                 quads: size / 4,
             };
             if layout.way != Way::Few {
-                panel::codes::<S>(w, &rows, start, cols, AHEAD, panel);
+                panel::codes::<S>(w, rows, start, cols, AHEAD, panel);
             }
             let to = (&raw mut (*desk).scales).cast();
-            panel::floats::<S>(&w.scales, &scales, group, count, AHEAD, to);
+            panel::floats::<S>(&w.scales, scales, group, count, AHEAD, to);
             let to = (&raw mut (*desk).biases).cast();
-            panel::floats::<S>(&w.biases, &biases, group, count, AHEAD, to);
+            panel::floats::<S>(&w.biases, biases, group, count, AHEAD, to);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
             if let Some(unit) = unit {
                 for row in slice.clone().step_by(S::Unit::ROWS) {
@@ -214,15 +228,15 @@ unsafe fn packed<S: Lanes>(
                 let totals = input.totals.add(at);
                 let at_steps = input.steps.wrapping_add(at);
                 if layout.way == Way::Few {
-                    let at = (start, cols, (row == slice.start).then_some(AHEAD));
+                    let at = (start, cols, row == slice.start);
                     let x = input.values.cast::<u8>().add(row * layout.stride() + start);
                     match w.bits {
-                        2 => few::fast::<S, 2, false>(&rows, at, groups, x, at_steps, totals, sums),
-                        4 => few::fast::<S, 4, false>(&rows, at, groups, x, at_steps, totals, sums),
+                        2 => few::fast::<S, 2, false>(rows, at, groups, x, at_steps, totals, sums),
+                        4 => few::fast::<S, 4, false>(rows, at, groups, x, at_steps, totals, sums),
                         _ if S::SPLITS => {
-                            few::fast::<S, 8, true>(&rows, at, groups, x, at_steps, totals, sums);
+                            few::fast::<S, 8, true>(rows, at, groups, x, at_steps, totals, sums);
                         }
-                        _ => few::fast::<S, 8, false>(&rows, at, groups, x, at_steps, totals, sums),
+                        _ => few::fast::<S, 8, false>(rows, at, groups, x, at_steps, totals, sums),
                     }
                     continue;
                 }
@@ -254,20 +268,19 @@ unsafe fn packed<S: Lanes>(
 unsafe fn dense<S: Lanes>(
     product: &Product,
     w: &Floats,
-    block: Spread,
+    walk: &Walk,
     slice: Range<usize>,
     desk: *mut Desk,
 ) {
     let layout = product.layout;
     let k = layout.k;
-    let rows = w.rows(k, block, product.n);
     for start in (0..k).step_by(FLOATS) {
         let cols = FLOATS.min(k - start);
         // SAFETY: the desk's parts have room for `FLOATS` columns and one more, and for a slice of
         // `N` lanes; the input's offsets are those that `Input` names.
         unsafe {
             let panel = (&raw mut (*desk).panel).cast::<f32>();
-            panel::floats::<S>(w, &rows, start, cols, AHEAD, panel);
+            panel::floats::<S>(w, &walk.rows, start, cols, AHEAD, panel);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
             for (row, height) in tiles(layout.tile, slice.start, slice.end) {
                 let sums = sums.add((row - slice.start) * S::N);

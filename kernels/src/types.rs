@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::lanes::{Rows, Spread};
+use crate::lanes::{Spread, Walk};
 
 /// Floats to read.
 #[derive(Clone, Copy, Debug)]
@@ -89,14 +89,13 @@ impl Floats<'_> {
         }
     }
 
-    /// The rows of `block`, of `cols` each, `rows` in all.
-    #[inline(always)]
-    pub(crate) fn rows(&self, cols: usize, block: Spread, rows: usize) -> Rows {
+    /// The rows from `block` on, of `cols` each, `rows` in all.
+    pub(crate) fn walk(&self, cols: usize, block: Spread, rows: usize) -> Walk {
         let base = match self {
             Floats::F32(values) => values.as_ptr().cast(),
             Floats::F16(bits) | Floats::BF16(bits) => bits.as_ptr().cast(),
         };
-        Rows::new(base, self.bytes(cols), block, rows)
+        Walk::new(base, self.bytes(cols), block, rows)
     }
 
     /// The number at `i`.
