@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use pensieve_kernels::{
-    Floats, FloatsMut, Isa, Packed, Precision, dense_matmul, packed_matmul_as, set_threads,
+    Floats, FloatsMut, Isa, Order, Packed, Precision, dense_matmul, packed_matmul_as, set_threads,
 };
 
 /// A product of weights of `n` rows and `k` columns, `bits` wide (16: dense bfloat16, 32: float32).
@@ -175,6 +175,11 @@ fn run(shape: &Shape, words: &[u32], halves: &[u16], floats: &[f32]) -> f64 {
                     cols: k,
                     bits,
                     group_size: 64,
+                    // As models have them.
+                    order: match matches!(bits, 2 | 4 | 8) {
+                        true => Order::Blocks,
+                        false => Order::Rows,
+                    },
                 };
                 packed_matmul_as(precision, x, m, &w, to);
             }

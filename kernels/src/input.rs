@@ -1,7 +1,6 @@
 //! `x` made ready for the inner loops: in tiles of rows, turned, in the order of the panels' columns,
 //! and for [`Precision::Fast`] in 8 bits.
 
-use crate::few;
 use crate::lanes::TALLEST;
 use crate::panel::column;
 use crate::simple::sum;
@@ -18,8 +17,8 @@ const HEIGHTS: [usize; 4] = [TALLEST, 4, 2, 1];
 pub(crate) enum Way {
     /// Panels and tiles of rows of `x`: [`crate::tile`].
     Panels,
-    /// Weights as they lie and rows of `x`, one by one: [`crate::few`].
-    Few,
+    /// Weights in blocks and rows of `x`, one by one: [`crate::blocked`].
+    Blocks,
     /// Panels and whole rows of `x`: a [`crate::lanes::Unit`].
     Unit,
 }
@@ -41,8 +40,6 @@ pub(crate) struct Layout {
     pub(crate) precision: Precision,
     /// What it is made ready for: but for panels, tiles are a row tall.
     pub(crate) way: Way,
-    /// Lanes of a vector.
-    pub(crate) lanes: usize,
     /// Rows of a unit's tile.
     pub(crate) unit: usize,
     /// Rows that there is room for.
@@ -51,7 +48,7 @@ pub(crate) struct Layout {
 
 /// Where the parts of a ready `x` are. Rows of a tile of height `M` that starts at row `first`:
 /// * `values`: `[column][M]` floats from `first * k` on, or with codes `[quad][M]` words from
-///   `first * stride / 4` on;
+///   `first * k / 4` on;
 /// * `steps` (codes only) and `totals`: `[group][M]` from `first * groups` on.
 ///
 /// For a unit, tiles are as tall as it, and codes `[group][M][quad]`.
@@ -71,16 +68,6 @@ impl Layout {
         }
     }
 
-    /// Codes that a row takes.
-    pub(crate) fn stride(&self) -> usize {
-        match self.way {
-            Way::Few => self
-                .k
-                .next_multiple_of(few::chunk(self.lanes, self.per_byte)),
-            _ => self.k,
-        }
-    }
-
     /// Where group `group` of row `row` is, in a unit's tiles.
     fn place(&self, row: usize, groups: usize, group: usize) -> usize {
         let within = row % self.unit;
@@ -90,7 +77,7 @@ impl Layout {
     /// Floats that the values and each of the other two parts need.
     pub(crate) fn sizes(&self) -> [usize; 2] {
         let values = match self.precision {
-            Precision::Fast => self.room * self.stride() / 4,
+            Precision::Fast => self.room * self.k / 4,
             Precision::Exact => self.room * self.k,
         };
         [values, self.room * self.groups()]
@@ -123,7 +110,7 @@ fn height(tallest: usize, left: usize) -> Option<usize> {
 /// `to` has the room that [`Layout::sizes`] says, and no one else uses the tile's part of it.
 #[inline(always)]
 pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usize, to: &Input) {
-    let (k, groups, stride) = (layout.k, layout.groups(), layout.stride());
+    let (k, groups) = (layout.k, layout.groups());
     let piece = if layout.group > 0 {
         layout.group
     } else {
@@ -155,23 +142,15 @@ pub(crate) unsafe fn tile(x: Floats, layout: &Layout, first: usize, height: usiz
                 let (step, total) = quantize(floats, codes);
                 *to.steps.add(group) = step;
                 *to.totals.add(group) = total;
-                let words = to.values.cast::<i32>().add(first * stride / 4 + r);
+                let words = to.values.cast::<i32>().add(first * k / 4 + r);
                 let quad = start / 4;
                 match layout.way {
-                    Way::Few => {
-                        let row = to.values.cast::<i8>().add(first * stride);
-                        match layout.per_byte {
-                            2 => few::place::<2>(layout.lanes, codes, start, row),
-                            4 => few::place::<4>(layout.lanes, codes, start, row),
-                            _ => few::place::<1>(layout.lanes, codes, start, row),
-                        }
-                    }
                     Way::Unit => {
                         let words = to.values.cast::<i32>();
                         let words = words.add(group * (piece / 4));
                         quads(codes, layout.per_byte, |at, word| *words.add(at) = word);
                     }
-                    Way::Panels => quads(codes, layout.per_byte, |at, word| {
+                    Way::Panels | Way::Blocks => quads(codes, layout.per_byte, |at, word| {
                         *words.add((quad + at) * height) = word;
                     }),
                 }
@@ -202,10 +181,14 @@ fn quads(codes: &[i8], per_byte: usize, mut put: impl FnMut(usize, i32)) {
     if per_byte == 2 {
         // Eight codes are two quads: the even ones and the odd ones.
         for (pair, eight) in codes.chunks_exact(8).enumerate() {
-            let eight: [i8; 8] = std::array::from_fn(|i| eight[i]);
-            let quad = |odd: usize| [0, 2, 4, 6].map(|i| eight[i + odd] as u8);
-            put(2 * pair, i32::from_le_bytes(quad(0)));
-            put(2 * pair + 1, i32::from_le_bytes(quad(1)));
+            let mut bytes = u64::from_le_bytes(std::array::from_fn(|i| eight[i] as u8));
+            // The inner two bytes of each half change places, then the inner two pairs.
+            let inner = (bytes ^ bytes >> 8) & 0x0000_ff00_0000_ff00;
+            bytes ^= inner | inner << 8;
+            let inner = (bytes ^ bytes >> 16) & 0xffff_0000;
+            bytes ^= inner | inner << 16;
+            put(2 * pair, bytes as i32);
+            put(2 * pair + 1, (bytes >> 32) as i32);
         }
         return;
     }

@@ -6,6 +6,7 @@
 //! are made of; whoever calls them has asked it, and stands in a function compiled for it.
 
 use crate::tile::Groups;
+use crate::types::{from_bf16, from_f16};
 
 /// The most lanes any implementation has.
 pub(crate) const MOST: usize = 16;
@@ -56,11 +57,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn dot<const WIDE: bool>(sum: Self::I, w: Self::I, x: Self::I) -> Self::I;
     /// Sums of integers, which wrap.
     unsafe fn plus(a: Self::I, b: Self::I) -> Self::I;
-    /// Sums of four neighbouring lanes, turned: lane `r` of result `p` is what lanes `4 p` to
-    /// `4 p + 3` of `rows[r]` come to. The first `N` rows count and the first `N / 4` results.
-    /// `SMALL` where two neighbouring lanes of a row come to no more than 16 bits hold, with a sign.
-    unsafe fn quads<const SMALL: bool>(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4];
-
     /// The lanes' bits as floats.
     unsafe fn as_f32(value: Self::I) -> Self::F;
     /// The lower halves of the lanes as bfloat16, and the upper ones.
@@ -72,16 +68,6 @@ pub(crate) trait Lanes: Copy {
     /// Bytes from `at + bytes` on are not read and count as 0; `bytes` is even.
     unsafe fn square(rows: &Rows, at: usize, bytes: usize) -> Self::Square;
 
-    /// The first `bytes` bytes, the rest 0.
-    #[inline(always)]
-    unsafe fn load_part(from: *const u8, bytes: usize) -> Self::I {
-        let mut copy = [0u8; 4 * MOST];
-        // SAFETY: the caller's promise; the copy is as long as the longest vector.
-        unsafe {
-            from.copy_to_nonoverlapping(copy.as_mut_ptr(), bytes.min(4 * Self::N));
-            Self::load_bytes(copy.as_ptr())
-        }
-    }
     /// Eight codes of `bits` bits, lowest first, each in a byte of its own.
     #[inline(always)]
     unsafe fn spread(stream: u64, bits: usize) -> u64 {
@@ -91,9 +77,32 @@ pub(crate) trait Lanes: Copy {
         }
         bytes
     }
+    /// `N` bfloat16 as floats.
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self::F {
+        // SAFETY: the caller's promise.
+        unsafe { gathered::<Self>(|lane| from_bf16(from.add(lane).read_unaligned())) }
+    }
+    /// `N` halves as floats.
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self::F {
+        // SAFETY: the caller's promise.
+        unsafe { gathered::<Self>(|lane| from_f16(from.add(lane).read_unaligned())) }
+    }
     /// Asks for memory that will be read.
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+}
+
+/// A vector of what `of` says of each lane.
+#[inline(always)]
+unsafe fn gathered<S: Lanes>(of: impl Fn(usize) -> f32) -> S::F {
+    let mut all = [0.0; MOST];
+    for (lane, value) in all.iter_mut().enumerate().take(S::N) {
+        *value = of(lane);
+    }
+    // SAFETY: the caller's promise; there are `N`.
+    unsafe { S::load(all.as_ptr()) }
 }
 
 /// A part of a processor that takes several rows of `x` through a panel at once, in registers of its own.
@@ -290,12 +299,6 @@ impl Lanes for Portable {
         std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
     }
     #[inline(always)]
-    unsafe fn quads<const SMALL: bool>(rows: &[Self::I; MOST]) -> [Self::I; MOST / 4] {
-        let sum = |row: &Self::I| row.iter().fold(0u32, |sum, lane| sum.wrapping_add(*lane));
-        let sums = std::array::from_fn(|r| sum(&rows[r]));
-        [sums, [0; P], [0; P], [0; P]]
-    }
-    #[inline(always)]
     unsafe fn as_f32(value: Self::I) -> Self::F {
         value.map(f32::from_bits)
     }
@@ -309,8 +312,8 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn f16_pair(value: Self::I) -> (Self::F, Self::F) {
         (
-            value.map(|lane| crate::types::from_f16(lane as u16)),
-            value.map(|lane| crate::types::from_f16((lane >> 16) as u16)),
+            value.map(|lane| from_f16(lane as u16)),
+            value.map(|lane| from_f16((lane >> 16) as u16)),
         )
     }
     #[inline(always)]

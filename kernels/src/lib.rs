@@ -10,12 +10,13 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
-mod few;
+mod blocked;
 mod input;
 mod isa;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod order;
 mod panel;
 mod pool;
 mod product;
@@ -36,8 +37,9 @@ use simple::{Gate, Norm};
 
 pub use attention::Attention;
 pub use isa::Isa;
+pub use order::to_blocks;
 pub use rope::{Heads, Turn, rope};
-pub use types::{Floats, FloatsMut, Mismatch, Packed, Precision, Scales};
+pub use types::{Floats, FloatsMut, Mismatch, Order, Packed, Precision, Scales};
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 static FAST: AtomicU8 = AtomicU8::new(0);
@@ -92,7 +94,7 @@ pub fn packed_matmuls<const K: usize>(x: Floats, m: usize, products: [(&Packed, 
     let Some((first, _)) = products.first() else {
         return;
     };
-    let packing = |w: &Packed| (w.bits, w.group_size, w.cols);
+    let packing = |w: &Packed| (w.bits, w.group_size, w.cols, w.order);
     let (like, precision) = (packing(first), precision(first.bits));
     if products.iter().any(|(w, _)| packing(w) != like) {
         for (w, out) in products {
@@ -136,7 +138,6 @@ fn packed_alike<const K: usize>(
         per_byte: panel::per_byte(w.bits),
         precision,
         way: Way::Panels,
-        lanes: 0,
         unit: 0,
         room: m,
     };
@@ -161,7 +162,6 @@ pub fn dense_matmul(x: Floats, m: usize, w: Floats, n: usize, k: usize, out: Flo
         per_byte: 1,
         precision: Precision::Exact,
         way: Way::Panels,
-        lanes: 0,
         unit: 0,
         room: m,
     };
@@ -220,11 +220,10 @@ fn compute<const K: usize>(
     if m == 0 || n == 0 {
         return;
     }
-    (layout.lanes, layout.unit) = (kernels.lanes, kernels.unit);
-    layout.tile = kernels.tile;
+    (layout.tile, layout.unit) = (kernels.tile, kernels.unit);
     if let (Some(Weights::Packed(w)), Precision::Fast) = (weights.first(), layout.precision) {
-        if m <= FEW && few::takes(w.bits, w.group_size) {
-            (layout.way, layout.tile) = (Way::Few, 1);
+        if m <= FEW && w.order == Order::Blocks {
+            (layout.way, layout.tile) = (Way::Blocks, 1);
         } else if kernels.unit > 0 {
             (layout.way, layout.tile) = (Way::Unit, 1);
             layout.room = m.next_multiple_of(kernels.unit);
@@ -357,10 +356,9 @@ fn rows(ids: &[u32], w: &Packed, mut out: FloatsMut) {
     let groups = w.groups();
     for (i, id) in ids.iter().enumerate() {
         let row = *id as usize;
-        let words = w.row(row);
         for col in 0..w.cols {
-            let at = row * groups + col / w.group_size;
-            let code = w.code(words, col) as f32;
+            let at = w.place(row, col / w.group_size, groups);
+            let code = w.code(row, col) as f32;
             let value = code.mul_add(w.scales.get(at), w.biases.get(at));
             out.set(i * w.cols + col, value);
         }

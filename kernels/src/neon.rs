@@ -108,15 +108,6 @@ impl Lanes for Neon {
         unsafe { vaddq_u32(a, b) }
     }
     #[inline(always)]
-    unsafe fn quads<const SMALL: bool>(rows: &[uint32x4_t; 16]) -> [uint32x4_t; 4] {
-        // SAFETY: see above.
-        unsafe {
-            let pairs = [vpaddq_u32(rows[0], rows[1]), vpaddq_u32(rows[2], rows[3])];
-            let none = vdupq_n_u32(0);
-            [vpaddq_u32(pairs[0], pairs[1]), none, none, none]
-        }
-    }
-    #[inline(always)]
     unsafe fn as_f32(value: uint32x4_t) -> float32x4_t {
         // SAFETY: see above.
         unsafe { vreinterpretq_f32_u32(value) }

@@ -89,8 +89,14 @@ unsafe fn fields<S: Lanes, const BITS: usize>(
 }
 
 /// The quads of a word of each row; where the next ones go.
+///
+/// # Safety
+/// The processor has what `S` needs, and `panel` the room.
 #[inline(always)]
-unsafe fn take_apart<S: Lanes, const BITS: usize>(word: S::I, panel: *mut u8) -> *mut u8 {
+pub(crate) unsafe fn take_apart<S: Lanes, const BITS: usize>(
+    word: S::I,
+    panel: *mut u8,
+) -> *mut u8 {
     let step = 4 * S::N;
     // SAFETY: the caller's promise.
     unsafe {

@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::few;
+use crate::blocked::{self, ABREAST, Block};
 use crate::input::{Input, Layout, Way, tiles};
 use crate::lanes::{Lanes, MOST, Spread, Unit, Walk};
 use crate::panel::{self, CODES, FLOATS, GROUPS};
@@ -33,9 +33,8 @@ impl Weights<'_> {
     fn walks(&self, block: Spread, n: usize, k: usize) -> [Walk; 3] {
         match self {
             Weights::Packed(w) => {
-                let stride = k * usize::from(w.bits) / 8;
                 let floats = |floats: &Floats| floats.walk(w.groups(), block, n);
-                let codes = Walk::new(w.codes.as_ptr().cast(), stride, block, n);
+                let codes = Walk::new(w.codes.as_ptr().cast(), 4 * w.words(), block, n);
                 [codes, floats(&w.scales), floats(&w.biases)]
             }
             Weights::Dense(w) => [w.walk(k, block, n); 3],
@@ -110,38 +109,146 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
     let mut desk = MaybeUninit::<Desk>::uninit();
     let desk = desk.as_mut_ptr();
     let layout = &product.layout;
+    let mut first = blocks.start;
     // SAFETY: passed on.
-    let unit = (layout.way == Way::Unit).then(|| unsafe { S::Unit::new(layout.group) });
-    let mut block = Spread {
-        first: blocks.start * S::N,
-        apart: blocks.len(),
-    };
-    let mut walks = product.weights.walks(block, product.n, layout.k);
-    for _ in blocks {
-        for from in (0..layout.m).step_by(SLICE) {
-            let to = layout.m.min(from + SLICE);
-            // SAFETY: the desk's sums have room for a slice of `N` lanes, and are written before
-            // they are read; the rest is passed on.
-            unsafe {
-                let sums = (&raw mut (*desk).sums).cast::<f32>();
-                let count = match S::Unit::ROWS {
-                    0 => to - from,
-                    rows => (to - from).next_multiple_of(rows),
-                };
-                match count {
-                    // A call to clear one vector would be the longest part of a short row.
-                    1 => S::store(sums, S::splat(0.0)),
-                    _ => sums.write_bytes(0, count * S::N),
+    unsafe {
+        let unit = (layout.way == Way::Unit).then(|| S::Unit::new(layout.group));
+        if let Weights::Packed(w) = &product.weights {
+            let in_blocks = w.order.in_blocks(w.rows) / S::N;
+            first = in_blocks.clamp(blocks.start, blocks.end);
+            if layout.way == Way::Blocks {
+                abreast::<S>(product, w, blocks.start..first);
+            } else {
+                for row in (blocks.start..first).map(|block| block * S::N) {
+                    let block = Spread {
+                        first: row,
+                        apart: 1,
+                    };
+                    all_rows::<S>(
+                        product,
+                        block,
+                        Source::Block(Block::new(w, row)),
+                        &unit,
+                        desk,
+                    );
                 }
-                match &product.weights {
-                    Weights::Packed(w) => packed::<S>(product, w, &walks, from..to, &unit, desk),
-                    Weights::Dense(w) => dense::<S>(product, w, &walks[0], from..to, desk),
-                }
-                write::<S>(product, block, from..to, sums);
             }
         }
-        block.first += 1;
-        walks.iter_mut().for_each(Walk::step);
+        let mut block = Spread {
+            first: first * S::N,
+            apart: blocks.end - first,
+        };
+        let mut walks = product.weights.walks(block, product.n, layout.k);
+        for _ in first..blocks.end {
+            all_rows::<S>(product, block, Source::Rows(&walks), &unit, desk);
+            block.first += 1;
+            walks.iter_mut().for_each(Walk::step);
+        }
+    }
+}
+
+/// All rows of `x` with one block.
+///
+/// # Safety
+/// As [`blocks`].
+#[inline(always)]
+unsafe fn all_rows<S: Lanes>(
+    product: &Product,
+    block: Spread,
+    source: Source,
+    unit: &Option<S::Unit>,
+    desk: *mut Desk,
+) {
+    let layout = &product.layout;
+    for from in (0..layout.m).step_by(SLICE) {
+        let to = layout.m.min(from + SLICE);
+        // SAFETY: the desk's sums have room for a slice of `N` lanes, and are written before
+        // they are read; the rest is passed on.
+        unsafe {
+            let sums = (&raw mut (*desk).sums).cast::<f32>();
+            let count = match S::Unit::ROWS {
+                0 => to - from,
+                rows => (to - from).next_multiple_of(rows),
+            };
+            match count {
+                // A call to clear one vector would be the longest part of a short row.
+                1 => S::store(sums, S::splat(0.0)),
+                _ => sums.write_bytes(0, count * S::N),
+            }
+            match (&product.weights, source) {
+                (Weights::Dense(w), Source::Rows([walk, ..])) => {
+                    dense::<S>(product, w, walk, from..to, desk);
+                }
+                (Weights::Packed(w), _) => packed::<S>(product, w, source, from..to, unit, desk),
+                (Weights::Dense(_), Source::Block(_)) => unreachable!("blocks are packed"),
+            }
+            write::<S>(product, block, from..to, sums);
+        }
+    }
+}
+
+/// Where the rows of weights come from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// Codes, scales and biases, or dense rows, row by row.
+    Rows(&'a [Walk; 3]),
+    /// A block of [`Order::Blocks`].
+    Block(Block),
+}
+
+/// [`blocks`] of weights in blocks, for a few rows of `x`: some blocks at a time, far apart, so that memory
+/// is read in several places.
+///
+/// # Safety
+/// As [`blocks`].
+#[inline(always)]
+unsafe fn abreast<S: Lanes>(product: &Product, w: &Packed, blocks: Range<usize>) {
+    let apart = blocks.len() / ABREAST;
+    let rest = blocks.start + ABREAST * apart;
+    // SAFETY: passed on.
+    unsafe {
+        for first in blocks.start..blocks.start + apart {
+            let blocks = std::array::from_fn(|i| first + i * apart);
+            few_rows::<S, ABREAST>(product, w, blocks);
+        }
+        for block in rest..blocks.end {
+            few_rows::<S, 1>(product, w, [block]);
+        }
+    }
+}
+
+/// All rows of `x` with `K` blocks.
+///
+/// # Safety
+/// As [`blocks`].
+#[inline(always)]
+unsafe fn few_rows<S: Lanes, const K: usize>(product: &Product, w: &Packed, blocks: [usize; K]) {
+    let (layout, input) = (&product.layout, &product.input);
+    let from = blocks.map(|block| Block::new(w, block * S::N));
+    for row in 0..layout.m {
+        // SAFETY: the input's offsets are those that `Input` names; the rest is passed on.
+        unsafe {
+            let x = input.values.cast::<i32>().add(row * layout.k / 4);
+            let steps = input.steps.add(row * w.groups());
+            let totals = input.totals.add(row * w.groups());
+            let sums = match w.bits {
+                2 => blocked::fast::<S, 2, false, K>(w, &from, x, steps, totals),
+                4 => blocked::fast::<S, 4, false, K>(w, &from, x, steps, totals),
+                _ if S::SPLITS => blocked::fast::<S, 8, true, K>(w, &from, x, steps, totals),
+                _ => blocked::fast::<S, 8, false, K>(w, &from, x, steps, totals),
+            };
+            for (block, sums) in blocks.into_iter().zip(sums) {
+                let mut lanes = [0f32; MOST];
+                S::store(lanes.as_mut_ptr(), sums);
+                let first = block * S::N;
+                write::<S>(
+                    product,
+                    Spread { first, apart: 1 },
+                    row..row + 1,
+                    lanes.as_ptr(),
+                );
+            }
+        }
     }
 }
 
@@ -177,14 +284,13 @@ pub(crate) use by_height;
 unsafe fn packed<S: Lanes>(
     product: &Product,
     w: &Packed,
-    walks: &[Walk; 3],
+    source: Source,
     slice: Range<usize>,
     unit: &Option<S::Unit>,
     desk: *mut Desk,
 ) {
     let layout = product.layout;
     let (k, size, input) = (w.cols, w.group_size, product.input);
-    let [rows, scales, biases] = walks.each_ref().map(|walk| &walk.rows);
     for start in (0..k).step_by(CODES) {
         let cols = CODES.min(k - start);
         let (group, count) = (start / size, cols / size);
@@ -198,13 +304,17 @@ unsafe fn packed<S: Lanes>(
                 count,
                 quads: size / 4,
             };
-            if layout.way != Way::Few {
-                panel::codes::<S>(w, rows, start, cols, AHEAD, panel);
+            let floats =
+                [&raw mut (*desk).scales, &raw mut (*desk).biases].map(|to| to.cast::<f32>());
+            match source {
+                Source::Block(block) => block.from(w, start).panel::<S>(w, cols, panel, floats),
+                Source::Rows(walks) => {
+                    let [rows, scales, biases] = walks.each_ref().map(|walk| &walk.rows);
+                    panel::codes::<S>(w, rows, start, cols, AHEAD, panel);
+                    panel::floats::<S>(&w.scales, scales, group, count, AHEAD, floats[0]);
+                    panel::floats::<S>(&w.biases, biases, group, count, AHEAD, floats[1]);
+                }
             }
-            let to = (&raw mut (*desk).scales).cast();
-            panel::floats::<S>(&w.scales, scales, group, count, AHEAD, to);
-            let to = (&raw mut (*desk).biases).cast();
-            panel::floats::<S>(&w.biases, biases, group, count, AHEAD, to);
             let sums = (&raw mut (*desk).sums).cast::<f32>();
             if let Some(unit) = unit {
                 for row in slice.clone().step_by(S::Unit::ROWS) {
@@ -227,19 +337,6 @@ unsafe fn packed<S: Lanes>(
                 let at = row * w.groups() + group * height;
                 let totals = input.totals.add(at);
                 let at_steps = input.steps.wrapping_add(at);
-                if layout.way == Way::Few {
-                    let at = (start, cols, row == slice.start);
-                    let x = input.values.cast::<u8>().add(row * layout.stride() + start);
-                    match w.bits {
-                        2 => few::fast::<S, 2, false>(rows, at, groups, x, at_steps, totals, sums),
-                        4 => few::fast::<S, 4, false>(rows, at, groups, x, at_steps, totals, sums),
-                        _ if S::SPLITS => {
-                            few::fast::<S, 8, true>(rows, at, groups, x, at_steps, totals, sums);
-                        }
-                        _ => few::fast::<S, 8, false>(rows, at, groups, x, at_steps, totals, sums),
-                    }
-                    continue;
-                }
                 let at = row * k + start * height;
                 match (layout.precision, w.bits) {
                     (Precision::Exact, _) => {

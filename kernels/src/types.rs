@@ -89,13 +89,17 @@ impl Floats<'_> {
         }
     }
 
-    /// The rows from `block` on, of `cols` each, `rows` in all.
-    pub(crate) fn walk(&self, cols: usize, block: Spread, rows: usize) -> Walk {
-        let base = match self {
+    /// Where they lie.
+    pub(crate) fn base(&self) -> *const u8 {
+        match self {
             Floats::F32(values) => values.as_ptr().cast(),
             Floats::F16(bits) | Floats::BF16(bits) => bits.as_ptr().cast(),
-        };
-        Walk::new(base, self.bytes(cols), block, rows)
+        }
+    }
+
+    /// The rows from `block` on, of `cols` each, `rows` in all.
+    pub(crate) fn walk(&self, cols: usize, block: Spread, rows: usize) -> Walk {
+        Walk::new(self.base(), self.bytes(cols), block, rows)
     }
 
     /// The number at `i`.
@@ -166,6 +170,32 @@ pub struct Packed<'a> {
     pub bits: u8,
     /// Weights that share a scale and a bias: 32, 64 or 128.
     pub group_size: usize,
+    /// How words, scales and biases lie.
+    pub order: Order,
+}
+
+/// How the words, the scales and the biases of a matrix lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Row after row.
+    #[default]
+    Rows,
+    /// Of [`Order::TALL`] rows the first of each, then the second of each: `[rows / 16, .., 16]`. So the
+    /// kernels read them without turning anything. Rows that are no whole block come last, row after row.
+    Blocks,
+}
+
+impl Order {
+    /// Rows of a block.
+    pub const TALL: usize = 16;
+
+    /// Of `rows` rows, how many are in blocks.
+    pub(crate) fn in_blocks(self, rows: usize) -> usize {
+        match self {
+            Order::Rows => 0,
+            Order::Blocks => rows - rows % Self::TALL,
+        }
+    }
 }
 
 /// Why a matrix cannot be computed with.
@@ -202,8 +232,13 @@ impl Packed<'_> {
                 self.cols, self.group_size
             ));
         }
-        let groups = self.cols / self.group_size;
-        let words = self.cols / 32 * usize::from(self.bits);
+        if self.order == Order::Blocks && !matches!(self.bits, 2 | 4 | 8) {
+            return refuse(format!(
+                "blocks of {} bits a weight; known are 2, 4 and 8",
+                self.bits
+            ));
+        }
+        let (groups, words) = (self.groups(), self.words());
         for (part, found, a_row) in [
             ("codes", self.codes.len(), words),
             ("scales", self.scales.len(), groups),
@@ -224,21 +259,29 @@ impl Packed<'_> {
         self.cols / self.group_size
     }
 
-    /// The code of column `col` in a row's words.
-    pub(crate) fn code(&self, row: &[u32], col: usize) -> u32 {
-        let (bits, at) = (usize::from(self.bits), col * usize::from(self.bits));
-        let (word, shift) = (at / 32, at % 32);
-        let mut code = row[word] >> shift;
-        if shift + bits > 32 {
-            code |= row[word + 1] << (32 - shift);
-        }
-        code & ((1 << bits) - 1)
+    /// Words in a row.
+    pub(crate) fn words(&self) -> usize {
+        self.cols / 32 * usize::from(self.bits)
     }
 
-    /// The words of one row.
-    pub(crate) fn row(&self, row: usize) -> &[u32] {
-        let words = self.cols / 32 * usize::from(self.bits);
-        &self.codes[row * words..][..words]
+    /// Where the `i`th of `width` things of row `row` is.
+    pub(crate) fn place(&self, row: usize, i: usize, width: usize) -> usize {
+        match row < self.order.in_blocks(self.rows) {
+            true => (row / Order::TALL * width + i) * Order::TALL + row % Order::TALL,
+            false => row * width + i,
+        }
+    }
+
+    /// The code of column `col` of row `row`.
+    pub(crate) fn code(&self, row: usize, col: usize) -> u32 {
+        let (bits, at) = (usize::from(self.bits), col * usize::from(self.bits));
+        let (word, shift) = (at / 32, at % 32);
+        let word_at = |i| self.codes[self.place(row, i, self.words())];
+        let mut code = word_at(word) >> shift;
+        if shift + bits > 32 {
+            code |= word_at(word + 1) << (32 - shift);
+        }
+        code & ((1 << bits) - 1)
     }
 }
 

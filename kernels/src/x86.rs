@@ -173,43 +173,6 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
         unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
-    unsafe fn quads<const SMALL: bool>(rows: &[__m512i; 16]) -> [__m512i; 4] {
-        // SAFETY: see above.
-        unsafe {
-            // Neighbouring lanes of `a` in the lower half of each quarter, those of `b` in the upper.
-            let pairs = |a, b| match SMALL {
-                true => _mm512_madd_epi16(_mm512_packs_epi32(a, b), _mm512_set1_epi16(1)),
-                false => {
-                    let (a, b) = (_mm512_castsi512_ps(a), _mm512_castsi512_ps(b));
-                    _mm512_add_epi32(
-                        _mm512_castps_si512(_mm512_shuffle_ps::<0x88>(a, b)),
-                        _mm512_castps_si512(_mm512_shuffle_ps::<0xdd>(a, b)),
-                    )
-                }
-            };
-            // Quarter p of s[q], lane j: quarter p of row 4 q + j, summed up.
-            let mut s = [_mm512_setzero_si512(); 4];
-            for (s, r) in s.iter_mut().zip(rows.chunks_exact(4)) {
-                *s = pairs(pairs(r[0], r[1]), pairs(r[2], r[3]));
-            }
-            let low = _mm512_shuffle_i32x4::<0x44>(s[0], s[1]);
-            let high = _mm512_shuffle_i32x4::<0xee>(s[0], s[1]);
-            let low2 = _mm512_shuffle_i32x4::<0x44>(s[2], s[3]);
-            let high2 = _mm512_shuffle_i32x4::<0xee>(s[2], s[3]);
-            [
-                _mm512_shuffle_i32x4::<0x88>(low, low2),
-                _mm512_shuffle_i32x4::<0xdd>(low, low2),
-                _mm512_shuffle_i32x4::<0x88>(high, high2),
-                _mm512_shuffle_i32x4::<0xdd>(high, high2),
-            ]
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_part(from: *const u8, bytes: usize) -> __m512i {
-        // SAFETY: see above; masked-out words are not touched.
-        unsafe { _mm512_maskz_loadu_epi32(((1u32 << (bytes / 4)) - 1) as u16, from.cast()) }
-    }
-    #[inline(always)]
     unsafe fn as_f32(value: __m512i) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_castsi512_ps(value) }
@@ -258,6 +221,19 @@ impl<const AMX: bool> Lanes for Avx512<AMX> {
     unsafe fn spread(stream: u64, bits: usize) -> u64 {
         // SAFETY: see above.
         unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << bits) - 1)) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> __m512 {
+        // SAFETY: see above.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
@@ -343,24 +319,6 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     unsafe fn plus(a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: see above.
         unsafe { _mm256_add_epi32(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn quads<const SMALL: bool>(rows: &[__m256i; 16]) -> [__m256i; 4] {
-        // SAFETY: see above.
-        unsafe {
-            // Half p of s[q], lane j: half p of row 4 q + j, summed up.
-            let s: [__m256i; 2] = std::array::from_fn(|q| {
-                let r = &rows[4 * q..][..4];
-                _mm256_hadd_epi32(_mm256_hadd_epi32(r[0], r[1]), _mm256_hadd_epi32(r[2], r[3]))
-            });
-            let none = _mm256_setzero_si256();
-            [
-                _mm256_permute2x128_si256::<0x20>(s[0], s[1]),
-                _mm256_permute2x128_si256::<0x31>(s[0], s[1]),
-                none,
-                none,
-            ]
-        }
     }
     #[inline(always)]
     unsafe fn dot<const WIDE: bool>(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
@@ -453,6 +411,19 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     unsafe fn spread(stream: u64, bits: usize) -> u64 {
         // SAFETY: see above.
         unsafe { _pdep_u64(stream, 0x0101_0101_0101_0101 * ((1 << bits) - 1)) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {

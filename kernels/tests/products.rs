@@ -7,8 +7,8 @@ mod common;
 
 use common::{Dice, KINDS, Kind, Numbers, alone, here, same};
 use pensieve_kernels::{
-    Floats, FloatsMut, Isa, Packed, Precision, dense_matmul, packed_matmul, packed_matmul_as,
-    packed_matmuls, packed_rows, set_fast, set_threads,
+    Floats, FloatsMut, Isa, Order, Packed, Precision, dense_matmul, packed_matmul,
+    packed_matmul_as, packed_matmuls, packed_rows, set_fast, set_threads, to_blocks,
 };
 use proptest::prelude::*;
 
@@ -20,6 +20,7 @@ struct Matrix {
     cols: usize,
     bits: u8,
     group: usize,
+    order: Order,
 }
 
 impl Matrix {
@@ -33,6 +34,30 @@ impl Matrix {
             cols,
             bits,
             group,
+            order: Order::Rows,
+        }
+    }
+
+    /// The same in blocks.
+    fn in_blocks(&self) -> Self {
+        let mut codes = vec![0; self.codes.len()];
+        let words = self.cols / 32 * usize::from(self.bits);
+        to_blocks(&self.codes, words, &mut codes);
+        let groups = self.cols / self.group;
+        let turned = |numbers: &Numbers| {
+            let mut to = numbers.clone();
+            match numbers.kind {
+                Kind::F32 => to_blocks(&numbers.floats, groups, &mut to.floats),
+                Kind::F16 | Kind::BF16 => to_blocks(&numbers.bits, groups, &mut to.bits),
+            }
+            to
+        };
+        Matrix {
+            codes,
+            scales: turned(&self.scales),
+            biases: turned(&self.biases),
+            order: Order::Blocks,
+            ..*self
         }
     }
 
@@ -45,19 +70,25 @@ impl Matrix {
             cols: self.cols,
             bits: self.bits,
             group_size: self.group,
+            order: self.order,
         }
     }
 
     /// The number at a place, by the format's definition.
     fn at(&self, row: usize, col: usize) -> f64 {
         let words = self.cols / 32 * usize::from(self.bits);
+        let groups = self.cols / self.group;
+        let place = |i: usize, width: usize| match self.order {
+            Order::Blocks if row < self.rows / 16 * 16 => (row / 16 * width + i) * 16 + row % 16,
+            _ => row * width + i,
+        };
         let mut code = 0u32;
         for bit in 0..usize::from(self.bits) {
             let at = col * usize::from(self.bits) + bit;
-            let word = self.codes[row * words + at / 32];
+            let word = self.codes[place(at / 32, words)];
             code |= (word >> (at % 32) & 1) << bit;
         }
-        let group = row * (self.cols / self.group) + col / self.group;
+        let group = place(col / self.group, groups);
         f64::from(code) * self.scales.at(group) + self.biases.at(group)
     }
 }
@@ -245,6 +276,54 @@ fn a_row_does_not_depend_on_others_or_on_threads() {
 }
 
 #[test]
+fn blocks_come_to_the_same_bits() {
+    let _alone = alone();
+    let dice = &mut Dice(12);
+    let (rows, cols): (&[usize], &[usize]) = match cfg!(miri) {
+        true => (&[37], &[128]),
+        false => (&[5, 16, 43, 534], &[128, 1152]),
+    };
+    let sizes = rows.iter().flat_map(|n| cols.iter().map(|k| (*n, *k)));
+    for ((n, k), bits) in sizes.flat_map(|size| [2, 4, 8].map(|bits| (size, bits))) {
+        let kind = KINDS[n / 16 % 3];
+        let group = [32, 64, 128][k / 128 % 3];
+        let w = Matrix::new(dice, kind, n, k, bits, group);
+        let turned = w.in_blocks();
+        assert_eq!(turned.packed().check(), Ok(()));
+        for m in [1, 3, 17] {
+            let x = Numbers::new(Kind::F32, dice.floats(m * k));
+            for isa in here() {
+                assert!(isa.force());
+                for (threads, precision) in [
+                    (1, Precision::Fast),
+                    (3, Precision::Fast),
+                    (3, Precision::Exact),
+                ] {
+                    set_threads(threads);
+                    let product = |w: &Matrix| {
+                        let mut out = Numbers::room(Kind::F32, m * n);
+                        packed_matmul_as(precision, x.slice(), m, &w.packed(), out.slice_mut());
+                        out
+                    };
+                    assert!(
+                        same(&product(&w), &product(&turned)),
+                        "{isa}: {m} x {n} x {k}, {bits} bits, {group}, {kind:?}, {precision:?}"
+                    );
+                }
+            }
+        }
+        let ids: Vec<u32> = (0..n as u32).rev().step_by(3).collect();
+        let rows = |w: &Matrix| {
+            let mut out = Numbers::room(Kind::F32, ids.len() * k);
+            packed_rows(&ids, &w.packed(), out.slice_mut());
+            out
+        };
+        assert!(same(&rows(&w), &rows(&turned)), "{bits} bits: rows");
+    }
+    set_threads(0);
+}
+
+#[test]
 fn numbers_that_are_not_finite_stay_so() {
     let _alone = alone();
     let dice = &mut Dice(6);
@@ -345,6 +424,14 @@ fn what_does_not_fit_is_refused() {
         (Packed { rows: 4, ..good }, "24 codes for 4 rows"),
         (
             Packed {
+                order: Order::Blocks,
+                bits: 3,
+                ..good
+            },
+            "blocks of 3 bits",
+        ),
+        (
+            Packed {
                 rows: usize::MAX,
                 ..good
             },
@@ -387,6 +474,9 @@ proptest! {
         let size = [32, 64, 128][size];
         let w = Matrix::new(dice, KINDS[s], n, groups * size, bits, size);
         check_packed(dice, KINDS[x], m, &w);
+        if matches!(bits, 2 | 4 | 8) {
+            check_packed(dice, KINDS[x], m, &w.in_blocks());
+        }
     }
 
     #[test]

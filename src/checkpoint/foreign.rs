@@ -1,7 +1,7 @@
 //! Matrices in packed layouts that are not MLX's own, and matrices that converters cut up.
 
 use super::weights::{Cursor, LoadError, LoadResult};
-use crate::mlx::{self, Array, Dtype, QuantMode, Quantized, dequantize, from_fp8, quantize};
+use crate::mlx::{self, Array, Dtype, Order, QuantMode, Quantized, dequantize, from_fp8, quantize};
 use crate::nn::Matrix;
 
 /// The name of the scales beside a block-scaled `weight`.
@@ -64,6 +64,7 @@ impl Cursor<'_> {
             group_size: 32,
             bits: 4,
             mode: QuantMode::Mxfp4,
+            order: Order::Rows,
         })
     }
 

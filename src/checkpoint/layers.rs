@@ -8,7 +8,7 @@ impl Cursor<'_> {
     /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
     pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
         let here = self.at(name);
-        let weight = here.matrix(&[out, inner])?;
+        let weight = here.factor(&[out, inner])?;
         Ok(Linear {
             bias: here.bias(&[out], bias)?,
             adapter: here.linear_adapter([out, inner], &weight)?,
@@ -87,7 +87,7 @@ impl Cursor<'_> {
     pub fn stacked(&self, name: &str, shape: [usize; 3], bias: bool) -> LoadResult<SwitchLinear> {
         let here = self.at(name);
         Ok(SwitchLinear {
-            weight: here.matrix(&shape)?,
+            weight: here.factor(&shape)?,
             bias: here.bias(&shape[..2], bias)?,
             adapter: here.stack_adapter(shape)?,
         })
@@ -96,7 +96,7 @@ impl Cursor<'_> {
     /// An embedding `name` of `vocab` rows of `d_model` features.
     pub fn embedding(&self, name: &str, vocab: usize, d_model: usize) -> LoadResult<Embedding> {
         let here = self.at(name);
-        let table = here.matrix(&[vocab, d_model])?;
+        let table = here.factor(&[vocab, d_model])?;
         let adapter = here.embedding_adapter([vocab, d_model], &table)?;
         Ok(Embedding::new(table)
             .with_rows_as(self.activations())

@@ -154,7 +154,7 @@ impl Cursor<'_> {
     ) -> LoadResult<Matrix> {
         let mut first = None;
         let mut held = parts.map(|part| {
-            let part = part?;
+            let part = part?.by_rows()?;
             if first.is_none() {
                 first = Some(match &part {
                     Matrix::Dense(weight) => nothing(weight)?.into(),

@@ -13,7 +13,7 @@ use super::plan::{Module, Plan};
 use super::quantization::Scheme;
 use super::tap::{Tap, Written};
 use super::{Adapters, CheckpointError, Quantization, Shards};
-use crate::mlx::{self, Array, Device, Dtype, Quantized, dequantize};
+use crate::mlx::{self, Array, Device, Dtype, Order, Quantized, dequantize};
 use crate::nn::Matrix;
 
 /// Bytes that a GPU may be behind by.
@@ -407,6 +407,17 @@ impl Cursor<'_> {
         (self.weights.weights_as == WeightsAs::Matrices).then_some(Dtype::Float32)
     }
 
+    /// A weight matrix `[.., out, in]` under this path, for products, rows and nothing else: in the order
+    /// in which the device likes it best.
+    pub(super) fn factor(&self, shape: &[usize]) -> LoadResult<Matrix> {
+        let matrix = self.matrix(shape)?;
+        let kept = self.weights.weights_as == WeightsAs::Matrices && self.weights.dry.is_none();
+        Ok(match kept && !self.is_tapped() {
+            true => matrix.arranged()?,
+            false => matrix,
+        })
+    }
+
     /// A packed matrix in the form that the load asks for.
     pub(super) fn keep_packed(&self, mut packed: Quantized) -> LoadResult<Matrix> {
         let unpacked = match self.weights.weights_as {
@@ -549,6 +560,7 @@ impl Cursor<'_> {
             group_size: scheme.group_size as i32,
             bits: scheme.bits as i32,
             mode: scheme.mode,
+            order: Order::Rows,
         })
     }
 

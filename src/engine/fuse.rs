@@ -16,7 +16,9 @@ use crate::checkpoint::{
     Adapters, CheckpointError, LoadError, LoadResult, Module, Scheme, Shards, Source, Tensor,
     safetensors,
 };
-use crate::mlx::{Array, Device, Dtype, Quantized, Runtime, clear_cache, dequantize, quantize};
+use crate::mlx::{
+    Array, Device, Dtype, Order, Quantized, Runtime, clear_cache, dequantize, quantize,
+};
 use crate::models;
 
 /// What was written.
@@ -250,6 +252,7 @@ impl<'a> Job<'a> {
                     group_size: scheme.group_size as i32,
                     bits: scheme.bits as i32,
                     mode: scheme.mode,
+                    order: Order::Rows,
                 };
                 dequantize(&packed, packed.dtype())?
             }

@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 
 use super::call::{Computed, Function, Params, View, ViewMut, call_on};
-use super::cpu::{ARRAYS, floats, takes_packed};
+use super::cpu::{ARRAYS, floats, packing, takes_packed};
 use super::fused::{bits, float};
 use super::layers::{FEW, Heading, ROOM, make_ready, matrix, parts, width};
 use super::{Array, Dtype, Error, Quantized, Result, RopeFreqs};
@@ -34,16 +34,6 @@ const NORMS: u64 = 1 << 48;
 const ROPE: u64 = 1 << 49;
 const TABLE: u64 = 1 << 50;
 const TRADITIONAL: u64 = 1 << 51;
-
-/// How a matrix is packed, in 16 bits.
-fn packing(w: &Quantized) -> u64 {
-    (w.bits as u64 & 0xff) | (w.group_size as u64 & 0xff) << 8
-}
-
-/// What [`matrix`] is told of it.
-fn unpacking(packing: u64) -> u64 {
-    (packing & 0xff) | (packing >> 8 & 0xff) << 16
-}
 
 impl PackedBlock<'_> {
     /// The entries that a step of one sequence's `h [1, L, d_model]` adds to its keys and to its values,
@@ -161,7 +151,7 @@ impl Function for Block {
             return Err(ARRAYS.into());
         };
         let (weights, rest) = rest.split_at_checked(21).ok_or(ARRAYS)?;
-        let packing = |i: usize| unpacking(params[i / 4] >> (16 * (i % 4)));
+        let packing = |i: usize| params[i / 4] >> (16 * (i % 4));
         let w = |i: usize| matrix(packing(i), &weights[3 * i..3 * i + 3]);
         let (q, k, v, o) = (w(0)?, w(1)?, w(2)?, w(3)?);
         let (gate, up, down) = (w(4)?, w(5)?, w(6)?);

@@ -8,7 +8,9 @@ use std::ffi::CStr;
 
 use super::call::{Computed, Function, Params, Seen, View, ViewMut, call_one, on_cpu};
 use super::{Array, Dtype, Error, QuantMode, Quantized, Result};
-use crate::kernels::{Floats, FloatsMut, Packed, dense_matmul, packed_matmul, packed_rows};
+use crate::kernels::{
+    Floats, FloatsMut, Order, Packed, dense_matmul, packed_matmul, packed_rows, to_blocks,
+};
 
 /// Whether products on the CPU are computed here, so that packed and 16-bit matrices need not be
 /// unpacked for them.
@@ -87,8 +89,38 @@ fn fits(op: &'static str, x: &Array, w: &Array, k: i32) -> Result<()> {
     }
 }
 
-fn packing(w: &Quantized) -> Params {
-    [w.bits as u64, w.group_size as u64, 0, 0, 0, 0, 0, 0]
+/// How a matrix is packed, for [`packed`]: in 16 bits, since some calls have many.
+pub(super) fn packing(w: &Quantized) -> u64 {
+    let blocks = u64::from(w.order == Order::Blocks);
+    (w.bits as u64 & 0x7f) | blocks << 7 | (w.group_size as u64 & 0xff) << 8
+}
+
+/// `w` as the kernels like it best, in blocks of rows, in memory of its own; nothing where they do not
+/// compute with it, or it is so already. It is evaluated.
+#[track_caller]
+pub(super) fn in_blocks(w: &Quantized) -> Result<Option<Quantized>> {
+    let op = "packed_blocks";
+    let (rows, words) = (w.weight.dim(-2)?, w.weight.dim(-1)?);
+    // Of a stack each matrix is to be whole blocks.
+    let whole = w.weight.ndim() == 2 || rows as usize % Order::TALL == 0;
+    let suits = knows(w) && matches!(w.bits, 2 | 4 | 8) && whole;
+    if !suits || w.order == Order::Blocks || words == 0 || (rows as usize) < Order::TALL {
+        return Ok(None);
+    }
+    let turned = w.map(|part| {
+        let params = [part.dim(-1)? as u64, 0, 0, 0, 0, 0, 0, 0];
+        let turned = call_one::<ToBlocks>(op, &[part], (&part.shape(), part.dtype()), params)?;
+        turned.eval()?;
+        Ok(turned)
+    })?;
+    Ok(Some(Quantized {
+        order: Order::Blocks,
+        ..turned
+    }))
+}
+
+fn only(packing: u64) -> Params {
+    [packing, 0, 0, 0, 0, 0, 0, 0]
 }
 
 /// `x [.., k] · wᵀ` with a packed `w [n, k]`: `[.., n]`.
@@ -99,7 +131,12 @@ pub(super) fn times_packed(x: &Array, w: &Quantized) -> Result<Array> {
     fits(op, x, &w.weight, k)?;
     let out = (&widened(x, n)[..], joint(x.dtype(), w.scales.dtype()));
     let biases = w.biases.as_ref().unwrap_or(&w.scales);
-    call_one::<TimesPacked>(op, &[x, &w.weight, &w.scales, biases], out, packing(w))
+    call_one::<TimesPacked>(
+        op,
+        &[x, &w.weight, &w.scales, biases],
+        out,
+        only(packing(w)),
+    )
 }
 
 /// `x [.., k] · wᵀ` with `w [n, k]`: `[.., n]`.
@@ -119,7 +156,7 @@ pub(super) fn rows_packed(ids: &Array, w: &Quantized, dtype: Dtype) -> Result<Ar
     shape.push(w.scales.dim(-1)? * w.group_size);
     let biases = w.biases.as_ref().unwrap_or(&w.scales);
     let inputs = [ids, &w.weight, &w.scales, biases];
-    call_one::<RowsPacked>(op, &inputs, (&shape, dtype), packing(w))
+    call_one::<RowsPacked>(op, &inputs, (&shape, dtype), only(packing(w)))
 }
 
 /// For each of `indices [..]` the product of its `x [.., m, k]`, whose leading dimensions broadcast to
@@ -133,7 +170,7 @@ pub(super) fn experts_packed(x: &Array, w: &Quantized, indices: &Array) -> Resul
     let biases = w.biases.as_ref().unwrap_or(&w.scales);
     let out = (&shape[..], joint(x.dtype(), w.scales.dtype()));
     let inputs = [&x, &indices, &w.weight, &w.scales, biases];
-    call_one::<ExpertsPacked>(op, &inputs, out, packing(w))
+    call_one::<ExpertsPacked>(op, &inputs, out, only(packing(w)))
 }
 
 /// The same with matrices `w [E, n, k]` that are not packed.
@@ -203,12 +240,9 @@ fn rows(shape: &[i32]) -> (usize, usize) {
     }
 }
 
-/// The matrix that codes, scales and biases make.
-pub(super) fn packed<'a>(
-    params: &Params,
-    [codes, scales, biases]: [&'a View; 3],
-) -> Seen<Packed<'a>> {
-    let (bits, group_size) = (params[0] as u8, params[1] as usize);
+/// The matrix that codes, scales and biases make, whose packing [`packing`] has told.
+pub(super) fn packed<'a>(packing: u64, [codes, scales, biases]: [&'a View; 3]) -> Seen<Packed<'a>> {
+    let (bits, group_size) = (packing as u8 & 0x7f, (packing >> 8 & 0xff) as usize);
     let (rows, groups) = rows(scales.shape());
     Ok(Packed {
         codes: codes.slice()?,
@@ -218,7 +252,30 @@ pub(super) fn packed<'a>(
         cols: groups * group_size,
         bits,
         group_size,
+        order: match packing >> 7 & 1 {
+            0 => Order::Rows,
+            _ => Order::Blocks,
+        },
     })
+}
+
+struct ToBlocks;
+
+impl Function for ToBlocks {
+    const NAME: &'static CStr = c"PackedBlocks";
+
+    fn run(params: &Params, inputs: &[View], outputs: &mut [ViewMut]) -> Computed {
+        let ([from], [to]) = (inputs, outputs) else {
+            return Err(ARRAYS.into());
+        };
+        let width = params[0] as usize;
+        match from.dtype() {
+            Some(Dtype::Uint32) => to_blocks(from.slice::<u32>()?, width, to.slice()?),
+            Some(Dtype::Float32) => to_blocks(from.slice::<f32>()?, width, to.slice()?),
+            _ => to_blocks(from.slice::<u16>()?, width, to.slice()?),
+        }
+        Ok(())
+    }
 }
 
 /// Why a function refuses its inputs.
@@ -233,7 +290,7 @@ impl Function for TimesPacked {
         let ([x, codes, scales, biases], [out]) = (inputs, outputs) else {
             return Err(ARRAYS.into());
         };
-        let w = packed(params, [codes, scales, biases])?;
+        let w = packed(params[0], [codes, scales, biases])?;
         packed_matmul(floats(x)?, rows(x.shape()).0, &w, floats_mut(out)?);
         Ok(())
     }
@@ -264,7 +321,7 @@ impl Function for RowsPacked {
         let ([ids, codes, scales, biases], [out]) = (inputs, outputs) else {
             return Err(ARRAYS.into());
         };
-        let w = packed(params, [codes, scales, biases])?;
+        let w = packed(params[0], [codes, scales, biases])?;
         packed_rows(ids.slice()?, &w, floats_mut(out)?);
         Ok(())
     }
@@ -302,7 +359,7 @@ impl Function for ExpertsPacked {
             return Err(ARRAYS.into());
         };
         let [m, k, n, each] = sizes(x, out)?;
-        let all = packed(params, [codes, scales, biases])?;
+        let all = packed(params[0], [codes, scales, biases])?;
         let (words, groups) = (k / 32 * usize::from(all.bits), k / all.group_size);
         let (x, mut out) = (floats(x)?, floats_mut(out)?);
         each_stretch(indices.slice()?, |expert, at, same| {

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::mlx::tests::noise;
-use crate::mlx::{Device, Runtime, dequantize, quantize};
+use crate::mlx::{
+    Device, Runtime, dequantize, gather_qmm, quantize, quantized_matmul, quantized_rows,
+};
 
 #[track_caller]
 fn close(ours: &Array, theirs: &Array, tolerance: f32) {
@@ -46,6 +48,53 @@ fn products_with_packed_matrices_are_mlx_s() {
             let theirs = expected(&x, &dense, joint(of_x, of_w));
             close(&ours, &theirs, tolerance(of_x).max(tolerance(of_w)));
         }
+    }
+}
+
+#[test]
+fn matrices_in_blocks_are_the_same_matrices() {
+    let _runtime = Runtime::enter(Device::Cpu).unwrap();
+    let numbers = |a: &Array| a.to_vec::<f32>().unwrap();
+    for (i, bits) in [2, 4, 8].into_iter().enumerate() {
+        let dtype = [Dtype::Float32, Dtype::Bfloat16, Dtype::Float16][i];
+        let w = noise(&[53, 128], 1).astype(dtype).unwrap();
+        let w = quantize(&w, QuantMode::Affine, 64, bits).unwrap();
+        let turned = w.clone().arranged().unwrap();
+        assert_eq!(turned.order, Order::Blocks);
+        let unpacked = |w: &Quantized| numbers(&dequantize(w, Dtype::Float32).unwrap());
+        assert_eq!(unpacked(&turned), unpacked(&w));
+        assert_eq!(unpacked(&turned.clone().arranged().unwrap()), unpacked(&w));
+        for rows in [1, 3, 20] {
+            let x = noise(&[rows, 128], 2);
+            let product = |w: &Quantized| numbers(&quantized_matmul(&x, w, true).unwrap());
+            assert_eq!(product(&turned), product(&w));
+            let x = noise(&[rows, 53], 2);
+            let product = |w: &Quantized| numbers(&quantized_matmul(&x, w, false).unwrap());
+            assert_eq!(product(&turned), product(&w));
+        }
+        let ids = Array::from_slice(&[52u32, 0, 17], &[3]).unwrap();
+        let rows = |w: &Quantized| numbers(&quantized_rows(&ids, w, Dtype::Float32).unwrap());
+        assert_eq!(rows(&turned), rows(&w));
+        let taken = |w: &Quantized| unpacked(&w.take(&ids).unwrap());
+        assert_eq!(taken(&turned), taken(&w));
+        // Experts, whose matrices are whole blocks or stay as they are.
+        for (n, order) in [(32, Order::Blocks), (20, Order::Rows)] {
+            let w = quantize(&noise(&[3, n, 128], 1), QuantMode::Affine, 64, bits).unwrap();
+            let turned = w.clone().arranged().unwrap();
+            assert_eq!(turned.order, order);
+            assert_eq!(unpacked(&turned), unpacked(&w));
+            let x = noise(&[3, 1, 128], 2);
+            let product = |w: &Quantized| {
+                let ids = Array::from_slice(&[2u32, 0, 2], &[3]).unwrap();
+                numbers(&gather_qmm(&x, w, &ids, false).unwrap())
+            };
+            assert_eq!(product(&turned), product(&w));
+        }
+    }
+    // What the kernels spread first, and what is less than a block.
+    for (n, bits) in [(32, 3), (15, 4)] {
+        let w = quantize(&noise(&[n, 128], 1), QuantMode::Affine, 64, bits).unwrap();
+        assert_eq!(w.arranged().unwrap().order, Order::Rows);
     }
 }
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use super::call::{Computed, Function, Params, Seen, View, ViewMut, call, call_one};
-use super::cpu::{ARRAYS, floats, packed, takes_packed};
+use super::cpu::{ARRAYS, floats, packed, packing, takes_packed};
 use super::fused::{bits, float};
 use super::{Array, Dtype, Quantized, Result, RopeFreqs};
 use crate::kernels::{self, Floats, FloatsMut, Heads, Packed, Turn};
@@ -37,9 +37,9 @@ pub(super) fn width(w: &Quantized) -> Result<i32> {
     Ok(w.scales.dim(-1)? * w.group_size)
 }
 
-/// Bits and group sizes of three matrices, and room for more.
+/// How three matrices are packed, and room for more.
 fn packings(weights: [&Quantized; 3]) -> Params {
-    let [a, b, c] = weights.map(|w| w.bits as u64 | (w.group_size as u64) << 16);
+    let [a, b, c] = weights.map(packing);
     [a, b, c, 0, 0, 0, 0, 0]
 }
 
@@ -48,8 +48,7 @@ pub(super) fn matrix(packing: u64, w: &[View]) -> Seen<Packed<'_>> {
     let [codes, scales, biases] = w else {
         return Err(ARRAYS.into());
     };
-    let params = [packing & 0xffff, packing >> 16, 0, 0, 0, 0, 0, 0];
-    packed(&params, [codes, scales, biases])
+    packed(packing, [codes, scales, biases])
 }
 
 /// `down(silu(gate(x)) · up(x))` for a few rows `x [.., k]` on the CPU; nothing where that is not so.

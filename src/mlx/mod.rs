@@ -52,7 +52,7 @@ pub use memory::{
     set_memory_limit, set_wired_limit,
 };
 pub use quant::{
-    QuantMode, Quantized, Way, dense_matmul, dequantize, from_fp8, gather_dense, gather_qmm,
+    Order, QuantMode, Quantized, Way, dense_matmul, dequantize, from_fp8, gather_dense, gather_qmm,
     quantize, quantized_matmul, quantized_matmul_by, quantized_rows,
 };
 pub use ragged::{KvStore, Ragged};

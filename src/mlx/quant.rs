@@ -1,5 +1,6 @@
 //! Quantized weights: MLX's packed formats.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt;
 
@@ -11,6 +12,7 @@ use super::ops::op;
 use super::runtime::stream;
 use super::shape::ArrayVec;
 use super::{Array, Dtype, Error, Result};
+pub use crate::kernels::Order;
 
 /// How groups of weights are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +100,8 @@ pub struct Quantized {
     pub bits: i32,
     /// How they are packed.
     pub mode: QuantMode,
+    /// How the parts' rows lie; MLX's operations take [`Order::Rows`] alone, which all here see to.
+    pub order: Order,
 }
 
 impl Quantized {
@@ -120,6 +124,37 @@ impl Quantized {
         self.weight.nbytes() + self.scales.nbytes() + biases
     }
 
+    /// The same in the order in which this thread's device computes with it fastest.
+    ///
+    /// # Errors
+    /// If MLX fails.
+    pub fn arranged(self) -> Result<Quantized> {
+        Ok(cpu::in_blocks(&self)?.unwrap_or(self))
+    }
+
+    /// The same row by row.
+    pub fn by_rows(&self) -> Result<Cow<'_, Quantized>> {
+        if self.order == Order::Rows {
+            return Ok(Cow::Borrowed(self));
+        }
+        let tall = Order::TALL as i32;
+        let rows = self.map(|part| {
+            let (n, width) = (part.dim(-2)?, part.dim(-1)?);
+            let in_blocks = n - n % tall;
+            let blocks = part.slice_axis(-2, 0, in_blocks)?;
+            let turned = blocks.reshape(&[-1, width, tall])?.swap_last()?;
+            let rows = turned.reshape(&blocks.shape())?;
+            match in_blocks == n {
+                true => Ok(rows),
+                false => Array::concatenate(&[&rows, &part.slice_axis(-2, in_blocks, n)?], -2),
+            }
+        })?;
+        Ok(Cow::Owned(Quantized {
+            order: Order::Rows,
+            ..rows
+        }))
+    }
+
     /// The same change made to all parts. It must treat rows alike: the last dimensions differ.
     pub fn map(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Quantized> {
         Ok(Quantized {
@@ -133,7 +168,7 @@ impl Quantized {
     /// The rows at `indices`, packed as before.
     #[track_caller]
     pub fn take(&self, indices: &Array) -> Result<Quantized> {
-        self.map(|part| part.take(indices, 0))
+        self.by_rows()?.map(|part| part.take(indices, 0))
     }
 }
 
@@ -170,6 +205,9 @@ impl Way {
 
     /// Whether it can compute this.
     pub fn takes(self, x: &Array, w: &Quantized) -> Result<bool> {
+        if w.order != Order::Rows {
+            return Ok(self == Way::Kernel && cpu::takes_packed(x, w));
+        }
         Ok(match self {
             Way::Kernel => cpu::takes_packed(x, w),
             // On CUDA MLX 0.32.2 computes nonsense with rows of a single group (seen on an H200).
@@ -254,6 +292,7 @@ fn flat(x: &Array, w: &Quantized, product: impl Fn(&Array) -> Result<Array>) -> 
 
 #[track_caller]
 fn packed_matmul(x: &Array, w: &Quantized, transpose: bool) -> Result<Array> {
+    let w = w.by_rows()?;
     op!(
         "quantized_matmul",
         [x, &w.weight, &w.scales],
@@ -277,8 +316,9 @@ pub fn gather_qmm(x: &Array, w: &Quantized, indices: &Array, sorted: bool) -> Re
     if cpu::takes_experts_packed(x, w, indices) {
         return cpu::experts_packed(x, w, indices);
     }
-    if !Way::Packed.takes(x, w)? {
-        let dense = unpack_for(x, w)?;
+    let w = w.by_rows()?;
+    if !Way::Packed.takes(x, &w)? {
+        let dense = unpack_for(x, &w)?;
         return x.gather_mm(&dense.swap_last()?, indices, sorted);
     }
     op!(
@@ -342,6 +382,7 @@ pub fn from_fp8(x: &Array, dtype: Dtype) -> Result<Array> {
 /// The unpacked matrix, as `dtype`.
 #[track_caller]
 pub fn dequantize(w: &Quantized, dtype: Dtype) -> Result<Array> {
+    let w = w.by_rows()?;
     // Affine weights take the type of their scales; the cast comes after, as in mlx-lm.
     let target = mlx_sys::mlx_optional_dtype {
         value: dtype.raw(),
@@ -397,5 +438,6 @@ pub fn quantize(w: &Array, mode: QuantMode, group_size: i32, bits: i32) -> Resul
         group_size,
         bits,
         mode,
+        order: Order::Rows,
     })
 }

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::plan;
 use crate::mlx::{
-    Array, Dtype, Quantized, Result, dense_matmul, dequantize, eval, quantized_matmul,
+    Array, Dtype, Order, Quantized, Result, dense_matmul, dequantize, eval, quantized_matmul,
 };
 
 /// An ordinary matrix `[.., out, in]`, with its transpose at hand: one that is there already is no node
@@ -73,8 +73,27 @@ impl Matrix {
     pub fn map(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
         Ok(match self {
             Matrix::Dense(weight) => change(weight)?.into(),
-            Matrix::Quant(weight) => Matrix::Quant(weight.map(change)?),
+            Matrix::Quant(weight) => match weight.order {
+                Order::Rows => Matrix::Quant(weight.map(change)?),
+                _ => Matrix::Quant(weight.by_rows()?.map(change)?.arranged()?),
+            },
         })
+    }
+
+    /// The same as this thread's device likes it best for products.
+    pub fn arranged(self) -> Result<Self> {
+        match self {
+            Matrix::Quant(weight) => weight.arranged().map(Matrix::Quant),
+            Matrix::Dense(_) => Ok(self),
+        }
+    }
+
+    /// The same as a file has it.
+    pub fn by_rows(self) -> Result<Self> {
+        match self {
+            Matrix::Quant(weight) => Ok(Matrix::Quant(weight.by_rows()?.into_owned())),
+            Matrix::Dense(_) => Ok(self),
+        }
     }
 
     /// Rows of `[.., out, in]`.
@@ -114,7 +133,7 @@ impl Matrix {
             return join(&dense).map(|whole| Some(whole.into()));
         }
         let packed: Vec<&Quantized> = parts.iter().filter_map(|part| part.packed()).collect();
-        let scheme = |w: &Quantized| (w.mode, w.bits, w.group_size);
+        let scheme = |w: &Quantized| (w.mode, w.bits, w.group_size, w.order);
         let first = packed.first().filter(|first| {
             let same = packed.iter().all(|w| scheme(w) == scheme(first));
             same && dense.is_empty()

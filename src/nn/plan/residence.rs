@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::measure::{Entrant, compiles_long, race};
 use super::{Effort, PLAN, Shape, Times, UNPACKED, is_open_to_unpacking};
-use crate::mlx::{Array, Dtype, Quantized, Result, Way, quantized_matmul_by};
+use crate::mlx::{Array, Dtype, Order, Quantized, Result, Way, quantized_matmul_by};
 
 /// Bytes of a packed matrix that is measured with: more than caches hold.
 const TALL: usize = 64 << 20;
@@ -140,6 +140,7 @@ fn known(shape: Shape, rows: usize, room: usize, effort: Effort) -> Result<Optio
         group_size: shape.group_size,
         bits: shape.bits,
         mode,
+        order: Order::Rows,
     };
     let x = Array::full(&[rows as i32, shape.inner], 1.0, dtype)?;
     let dense = Array::zeros(&[shape.out, shape.inner], dtype)?;
