@@ -49,6 +49,23 @@ struct Memory {
   }
 };
 
+// Arrays that calls read, and what keeps their memory. It may be let go of on any thread, as memory may.
+struct Constants {
+  std::vector<Memory> memory;
+  std::vector<std::shared_ptr<mx::array::Data>> kept;
+
+  explicit Constants(std::vector<mx::array> arrays) {
+    for (auto& a : arrays) {
+      a.eval();
+      if (!a.flags().row_contiguous) {
+        throw std::invalid_argument("A constant has gaps between its rows.");
+      }
+      memory.emplace_back(a);
+      kept.push_back(a.data_shared_ptr());
+    }
+  }
+};
+
 // Copies the elements of `in` from axis `axis` on to `out` in row-major order; returns `out`'s end.
 char* gather(const Memory& in, size_t axis, const char* from, size_t width, char* out) {
   if (axis == in.shape.size()) {
@@ -88,6 +105,7 @@ class Call : public mx::Primitive {
       mlx_call_function function,
       const mlx_call_params& params,
       uint32_t strided,
+      std::shared_ptr<const Constants> constants,
       std::vector<mx::Shape> shapes,
       std::vector<int32_t> takes)
       : mx::Primitive(stream),
@@ -95,6 +113,7 @@ class Call : public mx::Primitive {
         function_(function),
         params_(params),
         strided_(strided),
+        constants_(std::move(constants)),
         shapes_(std::move(shapes)),
         takes_(std::move(takes)) {}
 
@@ -105,6 +124,7 @@ class Call : public mx::Primitive {
     auto job = std::make_shared<Job>();
     job->function = function_;
     job->params = params_;
+    job->constants = constants_;
     job->memory.reserve(inputs.size() + outputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) {
       const auto& in = inputs[i];
@@ -164,8 +184,8 @@ class Call : public mx::Primitive {
 
   bool is_equivalent(const mx::Primitive& other) const override {
     auto call = dynamic_cast<const Call*>(&other);
-    return call && function_ == call->function_ && shapes_ == call->shapes_ &&
-        takes_ == call->takes_ && std::memcmp(&params_, &call->params_, sizeof(params_)) == 0;
+    return call && function_ == call->function_ && constants_ == call->constants_ &&
+        shapes_ == call->shapes_ && takes_ == call->takes_ && std::memcmp(&params_, &call->params_, sizeof(params_)) == 0;
   }
 
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>&) override {
@@ -191,26 +211,41 @@ class Call : public mx::Primitive {
   struct Job {
     mlx_call_function function;
     mlx_call_params params;
+    std::shared_ptr<const Constants> constants;
     size_t n_inputs;
     std::vector<Memory> memory;
 
     // MLX keeps what a task throws, and the wait for the result throws it again.
     void run() const {
-      constexpr size_t few = 16;
+      constexpr size_t few = 48;
       mlx_call_view some[few];
       std::vector<mlx_call_view> many;
       auto views = some;
-      if (memory.size() > few) {
-        many.resize(memory.size());
+      auto n_constants = constants ? constants->memory.size() : 0;
+      if (memory.size() + n_constants > few) {
+        many.resize(memory.size() + n_constants);
         views = many.data();
       }
-      for (size_t i = 0; i < memory.size(); ++i) {
-        views[i] = memory[i].view();
+      auto next = views;
+      for (size_t i = 0; i < n_inputs; ++i) {
+        *next++ = memory[i].view();
+      }
+      for (size_t i = 0; i < n_constants; ++i) {
+        *next++ = constants->memory[i].view();
+      }
+      auto outputs = next;
+      for (size_t i = n_inputs; i < memory.size(); ++i) {
+        *next++ = memory[i].view();
       }
       char message[256] = "";
-      auto n_outputs = memory.size() - n_inputs;
       if (function(
-              &params, views, n_inputs, views + n_inputs, n_outputs, message, sizeof(message))) {
+              &params,
+              views,
+              outputs - views,
+              outputs,
+              next - outputs,
+              message,
+              sizeof(message))) {
         throw std::runtime_error(message);
       }
     }
@@ -220,11 +255,35 @@ class Call : public mx::Primitive {
   mlx_call_function function_;
   mlx_call_params params_;
   uint32_t strided_;
+  std::shared_ptr<const Constants> constants_;
   std::vector<mx::Shape> shapes_;
   std::vector<int32_t> takes_;
 };
 
 } // namespace pensieve
+
+extern "C" int mlx_call_constants_new(
+    mlx_call_constants* result,
+    const mlx_array* arrays,
+    size_t n) {
+  try {
+    std::vector<mlx::core::array> all;
+    all.reserve(n);
+    for (size_t i = 0; i < n; ++i) {
+      all.push_back(mlx_array_get_(arrays[i]));
+    }
+    result->ctx = new std::shared_ptr<const pensieve::Constants>(
+        std::make_shared<const pensieve::Constants>(std::move(all)));
+  } catch (std::exception& e) {
+    mlx_error(e.what());
+    return 1;
+  }
+  return 0;
+}
+
+extern "C" void mlx_call_constants_free(mlx_call_constants constants) {
+  delete static_cast<std::shared_ptr<const pensieve::Constants>*>(constants.ctx);
+}
 
 extern "C" int mlx_call(
     mlx_array* results,
@@ -234,6 +293,7 @@ extern "C" int mlx_call(
     const mlx_array* inputs,
     size_t n_inputs,
     uint32_t strided,
+    mlx_call_constants constants,
     const mlx_call_output* outputs,
     size_t n_outputs,
     const mlx_stream stream) {
@@ -259,8 +319,19 @@ extern "C" int mlx_call(
         throw std::invalid_argument("An output is not of its input's shape and type.");
       }
     }
+    std::shared_ptr<const pensieve::Constants> kept;
+    if (constants.ctx) {
+      kept = *static_cast<std::shared_ptr<const pensieve::Constants>*>(constants.ctx);
+    }
     auto call = std::make_shared<pensieve::Call>(
-        mlx_stream_get_(stream), name, function, params, strided, shapes, std::move(takes));
+        mlx_stream_get_(stream),
+        name,
+        function,
+        params,
+        strided,
+        std::move(kept),
+        shapes,
+        std::move(takes));
     if (n_outputs == 1) {
       mlx_array_set_(
           results[0],

@@ -27,6 +27,17 @@ typedef struct mlx_call_params_ {
   uint64_t words[8];
 } mlx_call_params;
 
+// Evaluated arrays without gaps that calls read, kept for as long as a call or their owner does. A graph does
+// not know of them: each of its inputs costs time whenever it is built, scheduled and freed.
+typedef struct mlx_call_constants_ {
+  void* ctx;
+} mlx_call_constants;
+
+// Makes `arrays` constants: evaluates them, and fails if one has gaps.
+int mlx_call_constants_new(mlx_call_constants* result, const mlx_array* arrays, size_t n);
+
+void mlx_call_constants_free(mlx_call_constants constants);
+
 // What a call writes. `takes` is the input that it is a changed state of, or -1: its memory holds that
 // input's elements when the function is called, and is the input's own where nothing else needs that.
 typedef struct mlx_call_output_ {
@@ -48,7 +59,8 @@ typedef int (*mlx_call_function)(
     size_t capacity);
 
 // `n_outputs` new arrays that `function` writes once they are evaluated. `name` must live for ever.
-// Inputs reach the function row by row without gaps, but for those whose bit is set in `strided`.
+// Inputs reach the function row by row without gaps, but for those whose bit is set in `strided`; after them
+// come `constants`, if there are (`ctx` is not null).
 int mlx_call(
     mlx_array* results,
     const char* name,
@@ -57,6 +69,7 @@ int mlx_call(
     const mlx_array* inputs,
     size_t n_inputs,
     uint32_t strided,
+    mlx_call_constants constants,
     const mlx_call_output* outputs,
     size_t n_outputs,
     const mlx_stream stream);

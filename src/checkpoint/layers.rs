@@ -5,6 +5,16 @@ use crate::mlx::Array;
 use crate::nn::{Conv1d, Embedding, LayerNorm, Linear, Matrix, RmsNorm, SwitchLinear};
 
 impl Cursor<'_> {
+    /// A weight matrix `[.., out, in]` under this path, for products, rows and nothing else: in the order
+    /// in which the device likes it best.
+    fn factor(&self, shape: &[usize]) -> LoadResult<Matrix> {
+        let matrix = self.matrix(shape)?;
+        Ok(match self.arranges() {
+            true => matrix.arranged()?,
+            false => matrix,
+        })
+    }
+
     /// A linear layer `name` from `inner` to `out` features. With `bias` there must be one.
     pub fn linear(&self, name: &str, [out, inner]: [usize; 2], bias: bool) -> LoadResult<Linear> {
         let here = self.at(name);

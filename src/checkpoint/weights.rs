@@ -407,15 +407,10 @@ impl Cursor<'_> {
         (self.weights.weights_as == WeightsAs::Matrices).then_some(Dtype::Float32)
     }
 
-    /// A weight matrix `[.., out, in]` under this path, for products, rows and nothing else: in the order
-    /// in which the device likes it best.
-    pub(super) fn factor(&self, shape: &[usize]) -> LoadResult<Matrix> {
-        let matrix = self.matrix(shape)?;
+    /// Whether matrices may be kept in the order that the device likes best.
+    pub(super) fn arranges(&self) -> bool {
         let kept = self.weights.weights_as == WeightsAs::Matrices && self.weights.dry.is_none();
-        Ok(match kept && !self.is_tapped() {
-            true => matrix.arranged()?,
-            false => matrix,
-        })
+        kept && !self.is_tapped()
     }
 
     /// A packed matrix in the form that the load asks for.

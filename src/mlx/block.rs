@@ -4,9 +4,10 @@
 //! It runs the same kernels in the same order as [`super::layers`]' operations and MLX's between them, so
 //! results are the same bits. The cache's arrays are changed in place where nobody else holds them.
 
+use std::cell::OnceCell;
 use std::ffi::CStr;
 
-use super::call::{Computed, Function, Params, View, ViewMut, call_on};
+use super::call::{Computed, Constants, Function, Params, View, ViewMut, call_on};
 use super::cpu::{ARRAYS, floats, packing, takes_packed};
 use super::fused::{bits, float};
 use super::layers::{FEW, Heading, ROOM, make_ready, matrix, parts, width};
@@ -28,7 +29,13 @@ pub struct PackedBlock<'a> {
     pub o: &'a Quantized,
     /// The gate, its partner, and the way back.
     pub mlp: [&'a Quantized; 3],
+    /// All of these arrays, once they have met a step: they stay the same ones from then on.
+    pub held: &'a Held,
 }
+
+/// The arrays of one layer as its steps read them, from the first on.
+#[derive(Debug, Default)]
+pub struct Held(OnceCell<Constants>);
 
 const NORMS: u64 = 1 << 48;
 const ROPE: u64 = 1 << 49;
@@ -42,6 +49,28 @@ impl PackedBlock<'_> {
         let &[1, l, d_model] = &h.shape()[..] else {
             return None;
         };
+        if !(1..=FEW).contains(&l) || h.dtype() != Dtype::Float32 {
+            return None;
+        }
+        if self.held.0.get().is_none() {
+            self.fits(h, d_model)?;
+        }
+        let d = self.heading.head_dim;
+        let turns = self.heading.rope.as_ref().is_none_or(|turn| {
+            let dims = turn.dims;
+            let table = |t: &Array| t.dtype() == Dtype::Float32 && t.shape() == [dims / 2];
+            let freqs = match turn.freqs {
+                RopeFreqs::Base(base) => *base > 0.0,
+                RopeFreqs::Table(t) => table(t),
+            };
+            freqs && dims >= 0 && dims % 2 == 0 && dims <= d && turn.start.is_ok()
+        });
+        let n_kv_heads = self.qkv[1].weight.dim(0).ok()?.checked_div(d)?;
+        turns.then_some([1, n_kv_heads, l, d])
+    }
+
+    /// Whether matrices and norms are what is computed here, for `h [.., d_model]`.
+    fn fits(&self, h: &Array, d_model: i32) -> Option<()> {
         let fits = |w: &Quantized, n: i32, k: i32| {
             (w.weight.dim(0).ok()? == n && width(w).ok()? == k && takes_packed(h, w)).then_some(())
         };
@@ -65,17 +94,21 @@ impl PackedBlock<'_> {
         let normed = self.norms.iter().all(|(w, _)| is_scale(*w, d_model));
         let heads_normed = self.heading.norms.iter().flatten();
         let heads_normed = heads_normed.into_iter().all(|(w, _)| is_scale(*w, d));
-        let turns = self.heading.rope.as_ref().is_none_or(|turn| {
-            let dims = turn.dims;
-            let table = |t: &Array| t.dtype() == Dtype::Float32 && t.shape() == [dims / 2];
-            let freqs = match turn.freqs {
-                RopeFreqs::Base(base) => *base > 0.0,
-                RopeFreqs::Table(t) => table(t),
-            };
-            freqs && dims >= 0 && dims % 2 == 0 && dims <= d && turn.start.is_ok()
-        });
-        let few = (1..=FEW).contains(&l) && h.dtype() == Dtype::Float32;
-        (few && shared && normed && heads_normed && turns).then_some([1, n_kv_heads, l, d])
+        (shared && normed && heads_normed).then_some(())
+    }
+
+    /// The matrices' arrays, then the norms', the heads' after them.
+    fn hold(&self, op: &'static str) -> Result<&Constants> {
+        if let Some(held) = self.held.0.get() {
+            return Ok(held);
+        }
+        let weights = self.qkv.iter().chain([&self.o]).chain(&self.mlp);
+        let mut arrays: Vec<&Array> = weights.flat_map(|w| parts(w)).collect();
+        let norms = self.norms.iter();
+        let norms = norms.chain(self.heading.norms.iter().flatten());
+        arrays.extend(norms.filter_map(|(weight, _)| *weight));
+        let held = Constants::new(op, &arrays)?;
+        Ok(self.held.0.get_or_init(|| held))
     }
 
     /// `h` after the layer, and the `keys` and `values` `[1, K, room, D]` with this step's written from
@@ -103,18 +136,15 @@ impl PackedBlock<'_> {
         for (i, w) in self.qkv.iter().chain([&self.o]).enumerate() {
             params[0] |= packing(w) << (16 * i);
         }
-        let mut inputs = vec![h, &keys, &values];
         for (i, w) in self.mlp.iter().enumerate() {
             params[1] |= packing(w) << (16 * i);
         }
-        let weights = self.qkv.iter().chain([&self.o]).chain(&self.mlp);
-        inputs.extend(weights.flat_map(|w| parts(w)));
         let norms = self.norms.iter().zip([(2, 0), (2, 32)]);
         let heads = self.heading.norms.iter().flatten().zip([(3, 0), (3, 32)]);
-        for ((weight, eps), (word, shift)) in norms.chain(heads) {
+        for ((_, eps), (word, shift)) in norms.chain(heads) {
             params[word] |= bits(*eps) << shift;
-            inputs.extend(*weight);
         }
+        let mut table = None;
         params[4] = d as u64;
         params[6] = (len as u64) << 32;
         params[7] = bits(self.scale);
@@ -128,15 +158,20 @@ impl PackedBlock<'_> {
             params[6] |= u64::from(turn.start.unwrap_or(0) as u32);
             match turn.freqs {
                 RopeFreqs::Base(base) => params[5] |= bits(*base) << 32,
-                RopeFreqs::Table(table) => {
+                RopeFreqs::Table(freqs) => {
                     params[1] |= TABLE;
-                    inputs.push(table);
+                    table = Some(freqs);
                 }
             }
         }
         let shapes = [h.shape(), keys.shape(), values.shape()];
         let outputs = shapes.each_ref().map(|shape| (&shape[..], Dtype::Float32));
-        let made = call_on::<Block>(op, &inputs, &outputs, &[(1, 1), (2, 2)], params)?;
+        // A table differs with the length of what is read, and is last of the inputs.
+        let inputs = [Some(h), Some(&keys), Some(&values), table];
+        let inputs: Vec<&Array> = inputs.into_iter().flatten().collect();
+        let held = Some(self.hold(op)?);
+        let states = [(1, 1), (2, 2)];
+        let made = call_on::<Block>(op, &inputs, held, &outputs, &states, params)?;
         <[Array; 3]>::try_from(made).map_err(|_| refuse("it returned fewer arrays"))
     }
 }
@@ -150,6 +185,9 @@ impl Function for Block {
         let ([h, _, _, rest @ ..], [out, all_keys, all_values]) = (inputs, outputs) else {
             return Err(ARRAYS.into());
         };
+        let (table, rest) = rest
+            .split_at_checked(usize::from(params[1] & TABLE != 0))
+            .ok_or(ARRAYS)?;
         let (weights, rest) = rest.split_at_checked(21).ok_or(ARRAYS)?;
         let packing = |i: usize| params[i / 4] >> (16 * (i % 4));
         let w = |i: usize| matrix(packing(i), &weights[3 * i..3 * i + 3]);
@@ -174,9 +212,9 @@ impl Function for Block {
         let turn = Turn {
             dims,
             traditional: flags & TRADITIONAL != 0,
-            freqs: match flags & TABLE {
-                0 => None,
-                _ => Some(next()?.slice::<f32>()?),
+            freqs: match table.first() {
+                None => None,
+                Some(table) => Some(table.slice::<f32>()?),
             },
             base,
             scale,

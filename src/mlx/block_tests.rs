@@ -103,6 +103,7 @@ fn a_layer_is_its_parts() {
             scale: 0.3,
             o: &o,
             mlp: mlp.each_ref(),
+            held: &Held::default(),
         };
         let h = noise(&[1, l, D_MODEL], 13);
         assert_eq!(block.entries(&h), Some([1, 2, l, D]));
@@ -121,7 +122,7 @@ fn a_layer_is_its_parts() {
 }
 
 /// A layer whose matrices and scales are all the same, without anything beside.
-fn plain<'a>(w: &'a Quantized, scale: &'a Array) -> PackedBlock<'a> {
+fn plain<'a>(w: &'a Quantized, scale: &'a Array, held: &'a Held) -> PackedBlock<'a> {
     PackedBlock {
         norms: [(Some(scale), 1e-6); 2],
         qkv: [w; 3],
@@ -133,6 +134,7 @@ fn plain<'a>(w: &'a Quantized, scale: &'a Array) -> PackedBlock<'a> {
         scale: 0.25,
         o: w,
         mlp: [w; 3],
+        held,
     }
 }
 
@@ -141,7 +143,8 @@ fn other_layers_are_refused() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
     let w = matrix(64, 64, 4, 1);
     let scale = noise(&[64], 2);
-    let block = plain(&w, &scale);
+    let held = Held::default();
+    let block = plain(&w, &scale, &held);
     let h = noise(&[1, 2, 64], 3);
     assert!(block.entries(&h).is_some());
     assert!(block.entries(&noise(&[2, 1, 64], 3)).is_none());
@@ -170,7 +173,8 @@ fn steps_change_the_cache_in_place() {
     let _runtime = Runtime::enter(Device::Cpu).unwrap();
     let w = matrix(64, 64, 4, 1);
     let scale = noise(&[64], 2);
-    let block = plain(&w, &scale);
+    let held = Held::default();
+    let block = plain(&w, &scale, &held);
     let mut h = noise(&[1, 1, 64], 3);
     let (mut keys, mut values) = (noise(&[1, 4, 64, D], 4), noise(&[1, 4, 64, D], 5));
     let mut parts = (

@@ -220,16 +220,58 @@ pub(super) fn call<F: Function>(
     outputs: &[Output],
     params: Params,
 ) -> Result<Vec<Array>> {
-    call_on::<F>(op, inputs, outputs, &[], params)
+    call_on::<F>(op, inputs, None, outputs, &[], params)
 }
 
-/// The same where outputs are changed states of inputs: of each pair the output begins with what the input
-/// holds, which `F` sees there alone. It is changed in place if the array has no other handle by the time of
-/// the evaluation.
+/// Evaluated arrays that calls read beside their inputs. A graph does not know of them, so they cost nothing
+/// when it is built, scheduled and freed, as inputs do. Calls that are under way keep them.
+#[derive(Debug)]
+pub struct Constants(mlx_sys::mlx_call_constants);
+
+impl Constants {
+    /// Those of `arrays`, which it evaluates.
+    ///
+    /// # Errors
+    /// What the evaluation says, or if one has gaps between its rows.
+    #[track_caller]
+    pub(super) fn new(op: &'static str, arrays: &[&Array]) -> Result<Self> {
+        let mut made = Constants(mlx_sys::mlx_call_constants {
+            ctx: std::ptr::null_mut(),
+        });
+        check(op, arrays, || make(&mut made.0, arrays))?;
+        Ok(made)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn make(made: &mut mlx_sys::mlx_call_constants, arrays: &[&Array]) -> c_int {
+    let raw: Vec<_> = arrays.iter().map(|array| array.raw()).collect();
+    // SAFETY: the arrays are live, and as many as said.
+    unsafe { mlx_sys::mlx_call_constants_new(made, raw.as_ptr(), raw.len()) }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Constants {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, or null where nothing was made, and not used again.
+        unsafe { mlx_sys::mlx_call_constants_free(self.0) };
+    }
+}
+
+/// Not reached: [`on_cpu`] says no.
+#[cfg(not(target_os = "linux"))]
+fn make(_: &mut mlx_sys::mlx_call_constants, _: &[&Array]) -> c_int {
+    1
+}
+
+/// The same with `constants` after the inputs, and where outputs are changed states of inputs: of each pair
+/// the output begins with what the input holds, which `F` sees there alone. It is changed in place if the
+/// array has no other handle by the time of the evaluation.
 #[track_caller]
 pub(super) fn call_on<F: Function>(
     op: &'static str,
     inputs: &[&Array],
+    constants: Option<&Constants>,
     outputs: &[Output],
     states: &[(usize, usize)],
     params: Params,
@@ -251,7 +293,13 @@ pub(super) fn call_on<F: Function>(
         .map(|_| unsafe { mlx_sys::mlx_array_new() })
         .collect();
     check(op, inputs, || {
-        start::<F>(&mut made, inputs, outputs, states, params, stream)
+        let raw = match constants {
+            Some(constants) => constants.0,
+            None => mlx_sys::mlx_call_constants {
+                ctx: std::ptr::null_mut(),
+            },
+        };
+        start::<F>(&mut made, (inputs, raw), outputs, states, params, stream)
     })
     .inspect_err(|_| {
         for &raw in &made {
@@ -280,7 +328,7 @@ pub(super) fn call_one<F: Function>(
 #[cfg(target_os = "linux")]
 fn start<F: Function>(
     made: &mut [mlx_sys::mlx_array],
-    inputs: &[&Array],
+    (inputs, constants): (&[&Array], mlx_sys::mlx_call_constants),
     outputs: &[Output],
     states: &[(usize, usize)],
     params: Params,
@@ -309,6 +357,7 @@ fn start<F: Function>(
             inputs.as_ptr(),
             inputs.len(),
             F::STRIDED,
+            constants,
             outputs.as_ptr(),
             outputs.len(),
             stream,
@@ -320,7 +369,7 @@ fn start<F: Function>(
 #[cfg(not(target_os = "linux"))]
 fn start<F: Function>(
     _: &mut [mlx_sys::mlx_array],
-    _: &[&Array],
+    _: (&[&Array], mlx_sys::mlx_call_constants),
     _: &[Output],
     _: &[(usize, usize)],
     _: Params,

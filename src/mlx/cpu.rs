@@ -102,7 +102,7 @@ pub(super) fn in_blocks(w: &Quantized) -> Result<Option<Quantized>> {
     let op = "packed_blocks";
     let (rows, words) = (w.weight.dim(-2)?, w.weight.dim(-1)?);
     // Of a stack each matrix is to be whole blocks.
-    let whole = w.weight.ndim() == 2 || rows as usize % Order::TALL == 0;
+    let whole = w.weight.ndim() == 2 || (rows as usize).is_multiple_of(Order::TALL);
     let suits = knows(w) && matches!(w.bits, 2 | 4 | 8) && whole;
     if !suits || w.order == Order::Blocks || words == 0 || (rows as usize) < Order::TALL {
         return Ok(None);

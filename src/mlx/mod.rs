@@ -33,7 +33,7 @@ mod shape;
 mod upload;
 
 pub use array::{Array, Element};
-pub use block::PackedBlock;
+pub use block::{Held, PackedBlock};
 #[cfg(test)]
 pub use compile::compile_everywhere;
 pub use compile::{Elementwise, fused, fuses};

@@ -8,7 +8,7 @@ use super::decoder::{Block, Decoder, Frame};
 use super::{Model, heads, positive, windows};
 use crate::cache::{Batch, LayerCache};
 use crate::checkpoint::{Config, Cursor, LoadResult, Weights};
-use crate::mlx::{Array, Result};
+use crate::mlx::{Array, Held, Result};
 use crate::nn::{Attention, AttentionShape, GatedMlp, RmsNorm, Rope, RopeShape};
 
 pub(super) fn load(config: &Config, weights: &mut Weights) -> LoadResult<Box<dyn Model>> {
@@ -100,6 +100,7 @@ pub(super) struct Layer {
     window: Option<usize>,
     /// What joins the residual stream is multiplied by it.
     pub residual_scale: Option<f32>,
+    held: Held,
 }
 
 impl Layer {
@@ -134,6 +135,7 @@ impl Layer {
             mlp,
             window,
             residual_scale: None,
+            held: Held::default(),
         })
     }
 }
@@ -151,7 +153,8 @@ impl Block for Layer {
     fn forward(&self, h: &Array, batch: &Batch, cache: &mut LayerCache) -> Result<Array> {
         if self.residual_scale.is_none() {
             let norms = [&self.input_layernorm, &self.post_attention_layernorm];
-            let done = self.self_attn.block(norms, &self.mlp, h, batch, cache);
+            let (mlp, held) = (&self.mlp, &self.held);
+            let done = self.self_attn.block(norms, mlp, held, h, batch, cache);
             if let Some(done) = done {
                 return done;
             }

@@ -3,7 +3,7 @@
 use super::{GatedMlp, Joined, Linear, PositionScale, RmsNorm, Rope, plan};
 use crate::cache::{Attend, Batch, KvView, LayerCache};
 use crate::checkpoint::{Cursor, LoadResult};
-use crate::mlx::{Array, Heading, PackedBlock, Quantized, Result, packed_heads};
+use crate::mlx::{Array, Heading, Held, PackedBlock, Quantized, Result, packed_heads};
 
 /// The sizes of an attention layer, and which of its projections have biases.
 #[derive(Clone, Copy, Debug)]
@@ -198,11 +198,12 @@ impl Attention {
     }
 
     /// `h += attention(norm(h)); h += mlp(norm(h))`, by one operation that writes to `cache` itself, where
-    /// there is one: for a few tokens of one sequence on the CPU.
+    /// there is one: for a few tokens of one sequence on the CPU. `held` is of this layer alone.
     pub fn block(
         &self,
         norms: [&RmsNorm; 2],
         mlp: &GatedMlp,
+        held: &Held,
         h: &Array,
         batch: &Batch,
         cache: &mut LayerCache,
@@ -216,6 +217,7 @@ impl Attention {
             scale: self.scale,
             o: self.o_proj.packed()?,
             mlp: mlp.packed()?,
+            held,
         };
         let weights = block.qkv.into_iter().chain([block.o]).chain(block.mlp);
         cache.write_with(block.entries(h)?, batch, |keys, values, len| {
