@@ -5214,6 +5214,22 @@ pub struct mlx_call_params_ {
 pub type mlx_call_params = mlx_call_params_;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct mlx_call_constants_ {
+    pub ctx: *mut ::std::os::raw::c_void,
+}
+pub type mlx_call_constants = mlx_call_constants_;
+unsafe extern "C" {
+    pub fn mlx_call_constants_new(
+        result: *mut mlx_call_constants,
+        arrays: *const mlx_array,
+        n: usize,
+    ) -> ::std::os::raw::c_int;
+}
+unsafe extern "C" {
+    pub fn mlx_call_constants_free(constants: mlx_call_constants);
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct mlx_call_output_ {
     pub shape: *const i32,
     pub ndim: usize,
@@ -5241,6 +5257,7 @@ unsafe extern "C" {
         inputs: *const mlx_array,
         n_inputs: usize,
         strided: u32,
+        constants: mlx_call_constants,
         outputs: *const mlx_call_output,
         n_outputs: usize,
         stream: mlx_stream,
