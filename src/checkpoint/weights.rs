@@ -407,10 +407,10 @@ impl Cursor<'_> {
         (self.weights.weights_as == WeightsAs::Matrices).then_some(Dtype::Float32)
     }
 
-    /// Whether matrices may be kept in the order that the device likes best.
+    /// Whether matrices may be kept in the order that the device likes best: they are there, and nobody
+    /// writes them to a file.
     pub(super) fn arranges(&self) -> bool {
-        let kept = self.weights.weights_as == WeightsAs::Matrices && self.weights.dry.is_none();
-        kept && !self.is_tapped()
+        self.weights.dry.is_none() && self.weights.tap.is_none()
     }
 
     /// A packed matrix in the form that the load asks for.
