@@ -20,11 +20,17 @@ pub fn to_blocks<T: Copy + Send + Sync>(from: &[T], width: usize, to: &mut [T]) 
     share(in_blocks / block, in_blocks, &|blocks| {
         for at in blocks.map(|i| i * block) {
             let to = to.at(at);
-            for (row, from) in from[at..at + block].chunks_exact(width).enumerate() {
-                for (i, value) in from.iter().enumerate() {
-                    // SAFETY: within the block, which is this thread's.
-                    unsafe { *to.add(i * Order::TALL + row) = *value };
-                }
+            let from = &from[at..at + block];
+            let rows: [&[T]; Order::TALL] =
+                std::array::from_fn(|row| &from[row * width..][..width]);
+            for i in 0..width {
+                let word = rows.map(|row| row[i]);
+                // SAFETY: within the block, which is this thread's.
+                unsafe {
+                    to.add(i * Order::TALL)
+                        .cast::<[T; Order::TALL]>()
+                        .write_unaligned(word)
+                };
             }
         }
     });
