@@ -176,10 +176,7 @@ fn run(shape: &Shape, words: &[u32], halves: &[u16], floats: &[f32]) -> f64 {
                     bits,
                     group_size: 64,
                     // As models have them.
-                    order: match matches!(bits, 2 | 4 | 8) {
-                        true => Order::Blocks,
-                        false => Order::Rows,
-                    },
+                    order: Order::best(bits),
                 };
                 packed_matmul_as(precision, x, m, &w, to);
             }

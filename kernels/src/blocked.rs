@@ -27,8 +27,7 @@ impl Block {
     #[inline(always)]
     pub(crate) fn new(w: &Packed, row: usize) -> Self {
         let start = |base: *const u8, width: usize, size: usize| {
-            let (block, within) = (row / Order::TALL, row % Order::TALL);
-            base.wrapping_add((block * width * Order::TALL + within) * size)
+            base.wrapping_add(w.place(row, 0, width) * size)
         };
         let floats = |floats: &Floats| start(floats.base(), w.groups(), floats.bytes(1));
         Block {

@@ -134,6 +134,9 @@ pub(crate) unsafe fn blocks<S: Lanes>(product: &Product, blocks: Range<usize>) {
                 }
             }
         }
+        if first == blocks.end {
+            return;
+        }
         let mut block = Spread {
             first: first * S::N,
             apart: blocks.end - first,

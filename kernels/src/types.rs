@@ -175,10 +175,9 @@ pub struct Packed<'a> {
 }
 
 /// How the words, the scales and the biases of a matrix lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Row after row.
-    #[default]
     Rows,
     /// Of [`Order::TALL`] rows the first of each, then the second of each: `[rows / 16, .., 16]`. So the
     /// kernels read them without turning anything. Rows that are no whole block come last, row after row.
@@ -188,6 +187,14 @@ pub enum Order {
 impl Order {
     /// Rows of a block.
     pub const TALL: usize = 16;
+
+    /// The one in which the kernels take weights of `bits` bits fastest: blocks where bytes hold whole codes.
+    pub fn best(bits: u8) -> Self {
+        match bits {
+            2 | 4 | 8 => Order::Blocks,
+            _ => Order::Rows,
+        }
+    }
 
     /// Of `rows` rows, how many are in blocks.
     pub(crate) fn in_blocks(self, rows: usize) -> usize {
@@ -232,7 +239,7 @@ impl Packed<'_> {
                 self.cols, self.group_size
             ));
         }
-        if self.order == Order::Blocks && !matches!(self.bits, 2 | 4 | 8) {
+        if self.order == Order::Blocks && Order::best(self.bits) != Order::Blocks {
             return refuse(format!(
                 "blocks of {} bits a weight; known are 2, 4 and 8",
                 self.bits

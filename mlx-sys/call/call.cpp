@@ -185,7 +185,8 @@ class Call : public mx::Primitive {
   bool is_equivalent(const mx::Primitive& other) const override {
     auto call = dynamic_cast<const Call*>(&other);
     return call && function_ == call->function_ && constants_ == call->constants_ &&
-        shapes_ == call->shapes_ && takes_ == call->takes_ && std::memcmp(&params_, &call->params_, sizeof(params_)) == 0;
+        shapes_ == call->shapes_ && takes_ == call->takes_ &&
+        std::memcmp(&params_, &call->params_, sizeof(params_)) == 0;
   }
 
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>&) override {

@@ -228,6 +228,11 @@ pub(super) fn call<F: Function>(
 #[derive(Debug)]
 pub struct Constants(mlx_sys::mlx_call_constants);
 
+/// No constants.
+const NONE: mlx_sys::mlx_call_constants = mlx_sys::mlx_call_constants {
+    ctx: std::ptr::null_mut(),
+};
+
 impl Constants {
     /// Those of `arrays`, which it evaluates.
     ///
@@ -235,9 +240,7 @@ impl Constants {
     /// What the evaluation says, or if one has gaps between its rows.
     #[track_caller]
     pub(super) fn new(op: &'static str, arrays: &[&Array]) -> Result<Self> {
-        let mut made = Constants(mlx_sys::mlx_call_constants {
-            ctx: std::ptr::null_mut(),
-        });
+        let mut made = Constants(NONE);
         check(op, arrays, || make(&mut made.0, arrays))?;
         Ok(made)
     }
@@ -293,12 +296,7 @@ pub(super) fn call_on<F: Function>(
         .map(|_| unsafe { mlx_sys::mlx_array_new() })
         .collect();
     check(op, inputs, || {
-        let raw = match constants {
-            Some(constants) => constants.0,
-            None => mlx_sys::mlx_call_constants {
-                ctx: std::ptr::null_mut(),
-            },
-        };
+        let raw = constants.map_or(NONE, |constants| constants.0);
         start::<F>(&mut made, (inputs, raw), outputs, states, params, stream)
     })
     .inspect_err(|_| {

@@ -103,13 +103,12 @@ pub(super) fn in_blocks(w: &Quantized) -> Result<Option<Quantized>> {
     let (rows, words) = (w.weight.dim(-2)?, w.weight.dim(-1)?);
     // Of a stack each matrix is to be whole blocks.
     let whole = w.weight.ndim() == 2 || (rows as usize).is_multiple_of(Order::TALL);
-    let suits = knows(w) && matches!(w.bits, 2 | 4 | 8) && whole;
+    let suits = knows(w) && Order::best(w.bits as u8) == Order::Blocks && whole;
     if !suits || w.order == Order::Blocks || words == 0 || (rows as usize) < Order::TALL {
         return Ok(None);
     }
-    let turned = w.map(|part| {
-        let params = [part.dim(-1)? as u64, 0, 0, 0, 0, 0, 0, 0];
-        let turned = call_one::<ToBlocks>(op, &[part], (&part.shape(), part.dtype()), params)?;
+    let turned = w.each_part(|part| {
+        let turned = call_one::<ToBlocks>(op, &[part], (&part.shape(), part.dtype()), [0; 8])?;
         turned.eval()?;
         Ok(turned)
     })?;
@@ -264,11 +263,11 @@ struct ToBlocks;
 impl Function for ToBlocks {
     const NAME: &'static CStr = c"PackedBlocks";
 
-    fn run(params: &Params, inputs: &[View], outputs: &mut [ViewMut]) -> Computed {
+    fn run(_: &Params, inputs: &[View], outputs: &mut [ViewMut]) -> Computed {
         let ([from], [to]) = (inputs, outputs) else {
             return Err(ARRAYS.into());
         };
-        let width = params[0] as usize;
+        let (_, width) = rows(from.shape());
         match from.dtype() {
             Some(Dtype::Uint32) => to_blocks(from.slice::<u32>()?, width, to.slice()?),
             Some(Dtype::Float32) => to_blocks(from.slice::<f32>()?, width, to.slice()?),

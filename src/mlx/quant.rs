@@ -138,7 +138,7 @@ impl Quantized {
             return Ok(Cow::Borrowed(self));
         }
         let tall = Order::TALL as i32;
-        let rows = self.map(|part| {
+        let rows = self.each_part(|part| {
             let (n, width) = (part.dim(-2)?, part.dim(-1)?);
             let in_blocks = n - n % tall;
             let blocks = part.slice_axis(-2, 0, in_blocks)?;
@@ -155,8 +155,13 @@ impl Quantized {
         }))
     }
 
-    /// The same change made to all parts. It must treat rows alike: the last dimensions differ.
+    /// The same change made to all parts, row by row. It must treat rows alike: the last dimensions differ.
     pub fn map(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Quantized> {
+        self.by_rows()?.each_part(change)
+    }
+
+    /// The same change made to all parts in the order in which they lie.
+    pub(super) fn each_part(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Quantized> {
         Ok(Quantized {
             weight: change(&self.weight)?,
             scales: change(&self.scales)?,
@@ -168,7 +173,7 @@ impl Quantized {
     /// The rows at `indices`, packed as before.
     #[track_caller]
     pub fn take(&self, indices: &Array) -> Result<Quantized> {
-        self.by_rows()?.map(|part| part.take(indices, 0))
+        self.map(|part| part.take(indices, 0))
     }
 }
 

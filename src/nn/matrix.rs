@@ -73,10 +73,13 @@ impl Matrix {
     pub fn map(&self, change: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
         Ok(match self {
             Matrix::Dense(weight) => change(weight)?.into(),
-            Matrix::Quant(weight) => match weight.order {
-                Order::Rows => Matrix::Quant(weight.map(change)?),
-                _ => Matrix::Quant(weight.by_rows()?.map(change)?.arranged()?),
-            },
+            Matrix::Quant(weight) => {
+                let changed = weight.map(change)?;
+                Matrix::Quant(match weight.order {
+                    Order::Rows => changed,
+                    Order::Blocks => changed.arranged()?,
+                })
+            }
         })
     }
 
